@@ -1,0 +1,578 @@
+//! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::core::device::Mac;
+use crate::core::image::Digest;
+use crate::core::plan::StoragePath;
+use crate::core::project::{Again, ProjectId};
+use crate::core::refusal::Refusal;
+use crate::core::text::serde_by_text;
+use crate::core::time::Timestamp;
+
+/// The largest request, in bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// How long a request without `expires_at` may be carried out.
+const DEFAULT_EXPIRY: Duration = Duration::from_secs(3600);
+/// How far ahead `expires_at` may lie.
+const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Names one request for good: `[A-Za-z0-9_-]{8,64}`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(String);
+
+impl CommandId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for CommandId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() >= 8 && crate::core::text::is_segment(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("not a command id [A-Za-z0-9_-]{{8,64}}: {text:?}"))
+        }
+    }
+}
+
+serde_by_text!(CommandId);
+
+/// Who says that he asks. Recorded, never trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub id: String,
+}
+
+/// On which way a command came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Rest,
+    Mqtt,
+    Nats,
+}
+
+impl Transport {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rest => "rest",
+            Self::Mqtt => "mqtt",
+            Self::Nats => "nats",
+        }
+    }
+}
+
+/// What the way in adds to the body of a request.
+#[derive(Clone, Debug)]
+pub struct Envelope<'a> {
+    /// From the topic, the subject or the path: `project.create`.
+    pub name: Option<&'a str>,
+    /// From an `Idempotency-Key` header.
+    pub id: Option<&'a str>,
+    /// Used when the request names none; the request is then not idempotent.
+    pub minted_id: CommandId,
+    pub transport: Transport,
+    pub now: Timestamp,
+}
+
+/// The body of a request, as `contract.md` §5 writes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    v: Option<u64>,
+    #[serde(default)]
+    command_id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    issued_at: Option<String>,
+    #[serde(default)]
+    expires_at: Option<String>,
+    #[serde(default)]
+    actor: Option<Actor>,
+    #[serde(default)]
+    correlation_id: Option<String>,
+    #[serde(default)]
+    if_match: Option<u64>,
+    #[serde(default)]
+    dry_run: bool,
+    /// Read by the bus before it answers; part of the envelope, not of the order.
+    #[serde(default)]
+    reply_to: Option<String>,
+    #[serde(default)]
+    params: Map<String, Value>,
+}
+
+/// A request that was understood.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub id: CommandId,
+    /// The requester chose the id, so the same id again gets the stored reply.
+    pub idempotent: bool,
+    pub name: String,
+    pub actor: Actor,
+    pub transport: Transport,
+    pub expires_at: Timestamp,
+    pub correlation_id: Option<String>,
+    pub if_match: Option<u64>,
+    pub dry_run: bool,
+    pub order: Order,
+    /// Name, params, `if_match`, `dry_run` in canonical form: what "the same content" means.
+    pub content: String,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    ProjectCreate(ProjectCreate),
+    ProjectUpdate(ProjectUpdate),
+    ProjectActivate(ProjectName),
+    ProjectDeactivate(ProjectName),
+    ProjectDelete(ProjectName),
+    ProjectGet(ProjectName),
+    ProjectList,
+    ImageList,
+    ImageDelete(ImageName),
+    DeviceGet(DeviceName),
+    DeviceAuthorize(DeviceName),
+    DeviceAbort(DeviceName),
+    StationInfo,
+}
+
+/// The commands of this version, as `state/info` announces them.
+pub const NAMES: [&str; 13] = [
+    "project.create",
+    "project.update",
+    "project.activate",
+    "project.deactivate",
+    "project.delete",
+    "project.get",
+    "project.list",
+    "image.list",
+    "image.delete",
+    "device.get",
+    "device.authorize",
+    "device.abort",
+    "station.info",
+];
+
+/// An image is named by its digest, or by a name that only one image has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum ImageRef {
+    Id(Digest),
+    Name(String),
+}
+
+impl<'de> Deserialize<'de> for ImageRef {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(text.parse().map_or(Self::Name(text), Self::Id))
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => write!(f, "{name:?}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectCreate {
+    pub name: String,
+    pub image: ImageRef,
+    #[serde(default)]
+    pub storage: StoragePath,
+    #[serde(default)]
+    pub again: Again,
+    /// Only `true` is taken: no device passes without a read-back of its medium.
+    #[serde(default = "yes")]
+    pub verify: bool,
+    #[serde(default)]
+    pub active: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectUpdate {
+    pub project: ProjectId,
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    #[serde(default)]
+    pub storage: Option<StoragePath>,
+    #[serde(default)]
+    pub again: Option<Again>,
+    #[serde(default = "yes")]
+    pub verify: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectName {
+    pub project: ProjectId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageName {
+    pub image: ImageRef,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceName {
+    /// Its MAC, in any usual form.
+    pub device: Mac,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl Command {
+    /// Reads a request. What is wrong with it is said with a JSON pointer, and nothing has happened.
+    pub fn parse(body: &[u8], envelope: &Envelope<'_>) -> Result<Self, Refusal> {
+        if body.len() > MAX_REQUEST {
+            return Err(Refusal::new(413, "too_large", format!("a request of {} bytes; at most {MAX_REQUEST}", body.len())));
+        }
+        let body = if body.is_empty() { b"{}" } else { body };
+        let request: Request = serde_json::from_slice(body)
+            .map_err(|error| Refusal::invalid("", format!("not a request: {error}")))?;
+        if let Some(v) = request.v.filter(|v| *v != 1) {
+            return Err(Refusal::new(400, "unsupported_version", format!("/v: version {v}; this station speaks version 1")));
+        }
+        let name = one_of("/name", request.name, envelope.name)?
+            .ok_or_else(|| Refusal::invalid("/name", "which command? name is missing"))?;
+        let given = one_of("/command_id", request.command_id, envelope.id)?;
+        let idempotent = given.is_some();
+        let id = match given {
+            Some(text) => text.parse().map_err(|wrong: String| Refusal::invalid("/command_id", wrong))?,
+            None => envelope.minted_id.clone(),
+        };
+        let issued = moment("/issued_at", request.issued_at)?.unwrap_or(envelope.now);
+        let expires_at = moment("/expires_at", request.expires_at)?.unwrap_or_else(|| issued.plus(DEFAULT_EXPIRY));
+        if expires_at > envelope.now.plus(MAX_EXPIRY) {
+            return Err(Refusal::invalid("/expires_at", format!("{expires_at} is more than 7 days ahead")));
+        }
+        let order = Order::parse(&name, request.params.clone())?;
+        let content = canonical(&json!({
+            "name": name, "params": request.params, "if_match": request.if_match, "dry_run": request.dry_run,
+        }));
+        let actor = request.actor.unwrap_or_else(|| Actor {
+            kind: envelope.transport.as_str().to_owned(),
+            id: "anonymous".to_owned(),
+        });
+        Ok(Self {
+            id,
+            idempotent,
+            name,
+            actor,
+            transport: envelope.transport,
+            expires_at,
+            correlation_id: request.correlation_id,
+            if_match: request.if_match,
+            dry_run: request.dry_run,
+            order,
+            content,
+        })
+    }
+}
+
+/// The fields of a request that a reply needs even when the rest of it is wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Salutation {
+    pub command_id: Option<CommandId>,
+    pub correlation_id: Option<String>,
+    pub reply_to: Option<String>,
+}
+
+impl Salutation {
+    /// Reads what can be read; nothing of it is trusted.
+    pub fn glean(body: &[u8]) -> Self {
+        let Some(Value::Object(fields)) = (body.len() <= MAX_REQUEST).then(|| serde_json::from_slice(body).ok()).flatten() else {
+            return Self::default();
+        };
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            command_id: text("command_id").and_then(|id| id.parse().ok()),
+            correlation_id: text("correlation_id"),
+            reply_to: text("reply_to"),
+        }
+    }
+}
+
+/// A value may stand in the body or on the way (topic, header); where it stands twice, both must agree.
+fn one_of(pointer: &str, body: Option<String>, way: Option<&str>) -> Result<Option<String>, Refusal> {
+    match (body, way) {
+        (Some(body), Some(way)) if body != way => {
+            Err(Refusal::invalid(pointer, format!("the body says {body:?}, the way it came says {way:?}")))
+        }
+        (Some(body), _) => Ok(Some(body)),
+        (None, way) => Ok(way.map(str::to_owned)),
+    }
+}
+
+fn moment(pointer: &str, text: Option<String>) -> Result<Option<Timestamp>, Refusal> {
+    text.map(|text| text.parse().map_err(|wrong: String| Refusal::invalid(pointer, wrong))).transpose()
+}
+
+/// JSON with sorted keys and no spaces (after RFC 8785; our numbers are integers).
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_by_key(|(key, _)| *key);
+            let inner: Vec<String> = sorted.iter().map(|(key, value)| format!("{}:{}", json!(key), canonical(value))).collect();
+            format!("{{{}}}", inner.join(","))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        _ => value.to_string(),
+    }
+}
+
+impl Order {
+    fn parse(name: &str, params: Map<String, Value>) -> Result<Self, Refusal> {
+        Ok(match name {
+            "project.create" => Self::ProjectCreate(read(params)?),
+            "project.update" => Self::ProjectUpdate(read(params)?),
+            "project.activate" => Self::ProjectActivate(read(params)?),
+            "project.deactivate" => Self::ProjectDeactivate(read(params)?),
+            "project.delete" => Self::ProjectDelete(read(params)?),
+            "project.get" => Self::ProjectGet(read(params)?),
+            "project.list" => read::<Nothing>(params).map(|_| Self::ProjectList)?,
+            "image.list" => read::<Nothing>(params).map(|_| Self::ImageList)?,
+            "image.delete" => Self::ImageDelete(read(params)?),
+            "device.get" => Self::DeviceGet(read(params)?),
+            "device.authorize" => Self::DeviceAuthorize(read(params)?),
+            "device.abort" => Self::DeviceAbort(read(params)?),
+            "station.info" => read::<Nothing>(params).map(|_| Self::StationInfo)?,
+            _ => return Err(Refusal::new(400, "unknown_command", format!("/name: there is no command {name:?}"))),
+        })
+    }
+
+    /// Reading orders change nothing and leave no audit event.
+    pub const fn reads_only(&self) -> bool {
+        matches!(
+            self,
+            Self::ProjectGet(_) | Self::ProjectList | Self::ImageList | Self::DeviceGet(_) | Self::StationInfo
+        )
+    }
+
+    /// The device that it is about.
+    pub const fn device(&self) -> Option<Mac> {
+        match self {
+            Self::DeviceGet(name) | Self::DeviceAuthorize(name) | Self::DeviceAbort(name) => Some(name.device),
+            _ => None,
+        }
+    }
+}
+
+/// Reads params; the pointer names the field that is wrong where serde can tell it.
+fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
+    let keys: Vec<String> = params.keys().cloned().collect();
+    let alone = |key: &str| {
+        // A field whose value is wrong by itself is found by leaving it out: the complaint changes.
+        let mut rest = params.clone();
+        rest.remove(key);
+        serde_json::from_value::<T>(Value::Object(rest)).err().map(|error| error.to_string())
+    };
+    match serde_json::from_value(Value::Object(params.clone())) {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let text = error.to_string();
+            let pointer = keys
+                .iter()
+                .find(|key| text.starts_with(&format!("unknown field `{key}`")) || alone(key).as_ref() != Some(&text))
+                .map_or_else(|| "/params".to_owned(), |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")));
+            Err(Refusal::invalid(&pointer, text))
+        }
+    }
+}
+
+/// Where a request stands; the words of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Accepted,
+    Succeeded,
+    Failed,
+    Rejected,
+    Canceled,
+    TimedOut,
+}
+
+/// The answer to a request, the same on every transport.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub v: u8,
+    pub command_id: CommandId,
+    pub name: String,
+    pub station: String,
+    pub status: Status,
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    pub code: u16,
+    pub replayed: bool,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    pub result: Option<Value>,
+    pub error: Option<Problem>,
+}
+
+/// RFC 9457, inside a reply and as the body of an HTTP error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub code: String,
+    pub detail: String,
+    pub retryable: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<crate::core::refusal::Fault>,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            kind: format!("urn:bootline:problem:{}", refusal.code),
+            title: refusal.code.replace(['_', '.'], " "),
+            status: refusal.status,
+            code: refusal.code,
+            detail: refusal.detail,
+            retryable: refusal.retryable,
+            errors: refusal.errors,
+        }
+    }
+}
+
+impl Reply {
+    pub fn succeeded(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        Self {
+            v: 1,
+            command_id: command.id.clone(),
+            name: command.name.clone(),
+            station: station.to_owned(),
+            status: Status::Succeeded,
+            is_final: true,
+            code: 200,
+            replayed: false,
+            at: now,
+            correlation_id: command.correlation_id.clone(),
+            result: Some(result),
+            error: None,
+        }
+    }
+
+    pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {
+        Self {
+            v: 1,
+            command_id: id,
+            name: name.to_owned(),
+            station: station.to_owned(),
+            status: if refusal.status >= 500 { Status::Failed } else { Status::Rejected },
+            is_final: true,
+            code: refusal.status,
+            replayed: false,
+            at: now,
+            correlation_id: None,
+            result: None,
+            error: Some(refusal.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(name: &str, body: &str) -> Result<Command, Refusal> {
+        let envelope = Envelope {
+            name: Some(name),
+            id: None,
+            minted_id: "minted-0001".parse().unwrap(),
+            transport: Transport::Mqtt,
+            now: Timestamp::from_millis(1_763_791_202_113),
+        };
+        Command::parse(body.as_bytes(), &envelope)
+    }
+
+    #[test]
+    fn a_hand_written_request_needs_only_its_params() {
+        let command = parse("project.create", r#"{"params":{"name":"Gateway","image":"a.img.xz"}}"#).unwrap();
+        assert!(!command.idempotent);
+        assert_eq!(command.id.as_str(), "minted-0001");
+        assert_eq!(command.expires_at, Timestamp::from_millis(1_763_791_202_113 + 3_600_000));
+    }
+
+    #[test]
+    fn each_fault_is_named_with_its_place() {
+        for (name, body, pointer) in [
+            ("project.create", r#"{"params":{"name":"a","image":"b","colour":"red"}}"#, "/params/colour"),
+            ("project.create", r#"{"params":{"name":"a","image":"b","storage":"/etc/passwd"}}"#, "/params/storage"),
+            ("project.create", r#"{"params":{"name":7,"image":"b"}}"#, "/params/name"),
+            ("project.create", r#"{"params":{"name":"a"}}"#, "/params"),
+            ("project.activate", r#"{"params":{"project":"../x"}}"#, "/params/project"),
+            ("device.get", r#"{"params":{"device":"x"}}"#, "/params/device"),
+            ("project.list", r#"{"params":{"x":1}}"#, "/params/x"),
+            ("project.list", r#"{"command_id":"a b"}"#, "/command_id"),
+            ("project.list", r#"{"issued_at":"yesterday"}"#, "/issued_at"),
+            ("project.list", r#"{"expires_at":"2099-01-01T00:00:00Z"}"#, "/expires_at"),
+            ("project.list", r#"{"name":"project.get"}"#, "/name"),
+            ("project.list", "garbage", ""),
+        ] {
+            let refusal = parse(name, body).unwrap_err();
+            assert_eq!((refusal.status, refusal.code.as_str()), (400, "invalid_params"), "{body}");
+            assert_eq!(refusal.errors[0].pointer, pointer, "{body}: {refusal}");
+        }
+        assert_eq!(parse("project.explode", "{}").unwrap_err().code, "unknown_command");
+        assert_eq!(parse("project.list", r#"{"v":2}"#).unwrap_err().code, "unsupported_version");
+        assert_eq!(parse("project.list", &"x".repeat(MAX_REQUEST + 1)).unwrap_err().status, 413);
+    }
+
+    #[test]
+    fn every_announced_name_is_understood() {
+        for name in NAMES {
+            let refusal = Order::parse(name, Map::from_iter([("zz".to_owned(), json!(1))])).unwrap_err();
+            assert_eq!(refusal.code, "invalid_params", "{name}");
+        }
+    }
+
+    #[test]
+    fn the_same_content_in_another_order_is_the_same() {
+        let one = parse("project.create", r#"{"params":{"name":"a","image":"b"}}"#).unwrap();
+        let two = parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
+        assert_eq!(one.content, two.content);
+    }
+}

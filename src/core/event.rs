@@ -1,0 +1,278 @@
+//! What happened, for good and for everyone: the types of the contract, §5.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
+use crate::core::image::{Digest, Image};
+use crate::core::observation::Cache;
+use crate::core::plan::{Plan, SessionId};
+use crate::core::project::{Project, ProjectId};
+use crate::core::session::StepName;
+
+/// Which device, and as far as known in which attempt at what. Part of every device event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRef {
+    pub mac: Mac,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial8: Option<Serial8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
+}
+
+/// How a device was first seen in a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Dhcp,
+    Tftp,
+    Script,
+}
+
+/// A public fact. The tag is the `type` of the CloudEvent without its namespace and version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Event {
+    #[serde(rename = "station.started")]
+    StationStarted { version: String },
+    #[serde(rename = "station.stopped")]
+    StationStopped { reason: String },
+    #[serde(rename = "station.alarm.raised")]
+    AlarmRaised { code: String, detail: String },
+    #[serde(rename = "station.alarm.cleared")]
+    AlarmCleared { code: String },
+    /// In the place of an event that a sink would not take for good.
+    #[serde(rename = "events.deadlettered")]
+    EventsDeadlettered { sink: String, sequence: u64, reason: String },
+
+    #[serde(rename = "image.added")]
+    ImageAdded(Image),
+    #[serde(rename = "image.rejected")]
+    ImageRejected {
+        name: String,
+        code: String,
+        detail: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
+    },
+    #[serde(rename = "image.removed")]
+    ImageRemoved { image: Digest, name: String },
+
+    #[serde(rename = "project.created")]
+    ProjectCreated(Project),
+    #[serde(rename = "project.updated")]
+    ProjectUpdated(Project),
+    #[serde(rename = "project.activated")]
+    ProjectActivated { project: ProjectId, revision: u64 },
+    #[serde(rename = "project.deactivated")]
+    ProjectDeactivated { project: ProjectId, revision: u64 },
+    #[serde(rename = "project.deleted")]
+    ProjectDeleted { project: ProjectId },
+
+    /// First sight of a device in a boot.
+    #[serde(rename = "device.discovered")]
+    DeviceDiscovered {
+        #[serde(flatten)]
+        device: DeviceRef,
+        via: Via,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<Revision>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory_mb: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<Ipv4Addr>,
+    },
+    /// It asked, and nothing is done; at most one a device and code in ten minutes.
+    #[serde(rename = "device.refused")]
+    DeviceRefused {
+        #[serde(flatten)]
+        device: DeviceRef,
+        code: String,
+        detail: String,
+    },
+    /// A session begins.
+    #[serde(rename = "device.started")]
+    DeviceStarted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        facts: Facts,
+        plan: Plan,
+    },
+    #[serde(rename = "device.step.started")]
+    StepStarted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        step: StepName,
+    },
+    #[serde(rename = "device.step.completed")]
+    StepCompleted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        step: StepName,
+        duration_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cache: Option<Cache>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// Every step is done, and the medium was read back and equals the image.
+    #[serde(rename = "device.provisioned")]
+    DeviceProvisioned {
+        #[serde(flatten)]
+        device: DeviceRef,
+        duration_ms: u64,
+        sha256: Digest,
+        bytes: u64,
+        cache: Cache,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        simulated: bool,
+    },
+    #[serde(rename = "device.failed")]
+    DeviceFailed {
+        #[serde(flatten)]
+        device: DeviceRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepName>,
+        code: String,
+        detail: String,
+        retryable: bool,
+    },
+    /// An operator or the ERP ended it.
+    #[serde(rename = "device.aborted")]
+    DeviceAborted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepName>,
+        by: String,
+        detail: String,
+    },
+    /// It vanished, or came back from a reboot in the middle.
+    #[serde(rename = "device.interrupted")]
+    DeviceInterrupted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepName>,
+        code: String,
+        detail: String,
+        retryable: bool,
+    },
+    /// One more attempt is allowed.
+    #[serde(rename = "device.authorized")]
+    DeviceAuthorized {
+        #[serde(flatten)]
+        device: DeviceRef,
+        by: String,
+    },
+
+    /// Audit: who asked for what, and what was answered.
+    #[serde(rename = "command.completed")]
+    CommandCompleted {
+        command_id: String,
+        name: String,
+        actor: Value,
+        transport: String,
+        status: String,
+        code: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        correlation_id: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+}
+
+/// What the topic and the subject of an event are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// `device`, `project`, `image`, `station`, `command`.
+    pub kind: &'static str,
+    /// Matches `[A-Za-z0-9_-]{1,64}`.
+    pub id: String,
+}
+
+impl Event {
+    /// `device.step.started`
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::StationStarted { .. } => "station.started",
+            Self::StationStopped { .. } => "station.stopped",
+            Self::AlarmRaised { .. } => "station.alarm.raised",
+            Self::AlarmCleared { .. } => "station.alarm.cleared",
+            Self::EventsDeadlettered { .. } => "events.deadlettered",
+            Self::ImageAdded(_) => "image.added",
+            Self::ImageRejected { .. } => "image.rejected",
+            Self::ImageRemoved { .. } => "image.removed",
+            Self::ProjectCreated(_) => "project.created",
+            Self::ProjectUpdated(_) => "project.updated",
+            Self::ProjectActivated { .. } => "project.activated",
+            Self::ProjectDeactivated { .. } => "project.deactivated",
+            Self::ProjectDeleted { .. } => "project.deleted",
+            Self::DeviceDiscovered { .. } => "device.discovered",
+            Self::DeviceRefused { .. } => "device.refused",
+            Self::DeviceStarted { .. } => "device.started",
+            Self::StepStarted { .. } => "device.step.started",
+            Self::StepCompleted { .. } => "device.step.completed",
+            Self::DeviceProvisioned { .. } => "device.provisioned",
+            Self::DeviceFailed { .. } => "device.failed",
+            Self::DeviceAborted { .. } => "device.aborted",
+            Self::DeviceInterrupted { .. } => "device.interrupted",
+            Self::DeviceAuthorized { .. } => "device.authorized",
+            Self::CommandCompleted { .. } => "command.completed",
+        }
+    }
+
+    /// The device that an event is about.
+    pub const fn device(&self) -> Option<&DeviceRef> {
+        match self {
+            Self::DeviceDiscovered { device, .. }
+            | Self::DeviceRefused { device, .. }
+            | Self::DeviceStarted { device, .. }
+            | Self::StepStarted { device, .. }
+            | Self::StepCompleted { device, .. }
+            | Self::DeviceProvisioned { device, .. }
+            | Self::DeviceFailed { device, .. }
+            | Self::DeviceAborted { device, .. }
+            | Self::DeviceInterrupted { device, .. }
+            | Self::DeviceAuthorized { device, .. } => Some(device),
+            _ => None,
+        }
+    }
+
+    /// Where the event goes; `station` names those that are about the station itself.
+    pub fn subject(&self, station: &str) -> Subject {
+        let (kind, id) = match self {
+            Self::ImageAdded(image) => ("image", image.id.to_string()),
+            Self::ImageRejected { sha256: Some(id), .. } | Self::ImageRemoved { image: id, .. } => ("image", id.to_string()),
+            Self::ImageRejected { sha256: None, .. } => ("image", "rejected".to_owned()),
+            Self::ProjectCreated(project) | Self::ProjectUpdated(project) => ("project", project.id.to_string()),
+            Self::ProjectActivated { project, .. }
+            | Self::ProjectDeactivated { project, .. }
+            | Self::ProjectDeleted { project } => ("project", project.to_string()),
+            Self::CommandCompleted { command_id, .. } => ("command", command_id.clone()),
+            _ => match self.device() {
+                Some(device) => ("device", device.mac.to_string()),
+                None => ("station", station.to_owned()),
+            },
+        };
+        Subject { kind, id }
+    }
+}

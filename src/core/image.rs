@@ -1,0 +1,73 @@
+//! Images: named by the hash of the file as it was uploaded, proven by the hash of what is written.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::text::serde_by_text;
+use crate::core::time::Timestamp;
+
+/// A SHA-256: 64 lower-case hex digits. The id of an image is the digest of the uploaded file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("not a sha256 of 64 hex digits: {text:?}");
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+serde_by_text!(Digest);
+
+/// How the file is packed, by its content, not by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    Raw,
+    Xz,
+}
+
+/// One image that was taken in whole: its file is in the library, decoded once and hashed both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// SHA-256 of the file as it was uploaded.
+    pub id: Digest,
+    /// The name it was given, as written; for people, never a path.
+    pub name: String,
+    pub size_bytes: u64,
+    pub compression: Compression,
+    /// SHA-256 of the decoded bytes: what a read-back of the medium must give.
+    pub raw_sha256: Digest,
+    /// Size of the decoded bytes: a multiple of 512.
+    pub raw_size_bytes: u64,
+    pub added_at: Timestamp,
+}

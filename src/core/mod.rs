@@ -1,0 +1,19 @@
+//! The core: pure values, `decide` and `apply`. No clock, no socket, no file, no runtime, no log.
+//!
+//! May import: std, serde, `serde_json` (params and event data are JSON values), uuid and time values; no other room.
+
+pub mod address;
+pub mod command;
+pub mod device;
+pub mod event;
+pub mod floor;
+pub mod image;
+pub mod observation;
+pub mod plan;
+pub mod project;
+pub mod refusal;
+pub mod rule;
+pub mod session;
+pub mod text;
+pub mod time;
+pub mod view;

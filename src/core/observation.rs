@@ -1,0 +1,146 @@
+//! What a device, a person or the clock was seen to do: the one way into the core.
+
+use std::net::Ipv4Addr;
+
+use crate::core::command::Command;
+use crate::core::device::{BootIdentity, Facts, Mac, Serial};
+use crate::core::image::{Digest, Image};
+use crate::core::plan::{SessionId, Token};
+use crate::core::session::StepName;
+use crate::core::time::Timestamp;
+
+/// Everything that can happen to a station.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Observed(Observation),
+    Commanded(Box<Command>),
+    /// Once a second: passed deadlines become events.
+    Tick,
+}
+
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// The agent is up; it says so before it serves anyone.
+    StationStarted { version: String },
+    StationStopping { reason: String },
+    Dhcp(DhcpAsk),
+    DhcpReleased { mac: Mac, address: Ipv4Addr },
+    /// The client found that somebody else has the address.
+    DhcpDeclined { mac: Mac, address: Ipv4Addr },
+    /// Boot files that one address has asked for, batched to one input a second.
+    BootFiles { address: Ipv4Addr, files: Vec<FileServed> },
+    ScriptAsked(Box<ScriptAsk>),
+    Reported(Report),
+    /// Bytes written or read by the device's running step; telemetry, never an event.
+    Progressed { session: SessionId, token: Token, step: StepName, bytes: u64 },
+    /// The station's side of an image response: bytes handed to the socket so far, and how many responses are open.
+    ImageFlow { session: SessionId, bytes: u64, open: u32 },
+    /// The library has taken an image in whole: hashed, decoded, on disk.
+    ImageIngested(Image),
+    /// The library would not take it.
+    ImageRejected { name: String, code: String, detail: String, sha256: Option<Digest> },
+    /// The file of a deleted image is gone, or an upload left nothing: bookkeeping of a follower.
+    Delivered { sink: String, seq: u64 },
+    /// A follower met something that somebody must act on. Raised once until it is cleared.
+    AlarmRaised { code: String, detail: String },
+    AlarmCleared { code: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhcpKind {
+    Discover,
+    /// With the server identifier of this station, or without one (renewal, INIT-REBOOT).
+    Request,
+    Inform,
+}
+
+#[derive(Clone, Debug)]
+pub struct DhcpAsk {
+    pub kind: DhcpKind,
+    pub mac: Mac,
+    /// Present when option 97 shows a Raspberry Pi.
+    pub identity: Option<BootIdentity>,
+    /// Option 50, or `ciaddr` of a renewal.
+    pub requested: Option<Ipv4Addr>,
+    /// True when the configuration says that this client is served whatever it is.
+    pub anyone: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileServed {
+    pub name: String,
+    pub bytes: u64,
+    pub result: FileResult,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileResult {
+    Sent,
+    Missing,
+    /// The client looked whether the file is there and hung up.
+    Probed,
+    /// The client hung up or vanished in the middle.
+    Aborted,
+}
+
+impl FileResult {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Missing => "missing",
+            Self::Probed => "probed",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ScriptAsk {
+    pub serial: Serial,
+    /// Empty in the query of some devices: then the lease of the calling address names it.
+    pub mac: Option<Mac>,
+    pub address: Ipv4Addr,
+    pub facts: Facts,
+    /// Made by the adapter, because the core has no dice; used if a session begins.
+    pub fresh_session: SessionId,
+    pub fresh_token: Token,
+}
+
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub session: SessionId,
+    pub token: Token,
+    pub what: Reported,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reported {
+    StepStarted { step: StepName },
+    StepCompleted { step: StepName, evidence: Evidence },
+    StepFailed { step: StepName, code: String, detail: String },
+    /// All steps are done and the device has nothing more to do.
+    Finished,
+}
+
+/// What a completed step can show for itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    pub bytes: Option<u64>,
+    pub sha256: Option<Digest>,
+    pub cache: Option<Cache>,
+    /// Things that were not there and did not stop the step.
+    pub warnings: Vec<String>,
+}
+
+/// How the medium was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cache {
+    /// The page cache was emptied before.
+    Dropped,
+    /// Read past the cache (`O_DIRECT`).
+    Direct,
+    /// The bytes may have come from memory: no proof on a block device.
+    NotDropped,
+}

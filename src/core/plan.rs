@@ -1,0 +1,106 @@
+//! A project made concrete for one device: everything that the script needs, and nothing else.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::core::image::{Compression, Digest};
+use crate::core::text::{is_segment, serde_by_text};
+
+/// One attempt on one device. A `UUIDv7`, so that ids sort by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub Uuid);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Uuid::parse_str(text).map(Self).map_err(|_| format!("not a session id: {text:?}"))
+    }
+}
+
+/// What a device shows with each report of its session. Secret: never in events or logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Compares in a time that does not depend on where the two differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        let differ = self.0.bytes().zip(other.0.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+        self.0.len() == other.0.len() && differ == 0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if is_segment(text) { Ok(Self(text.to_owned())) } else { Err("not a session token".to_owned()) }
+    }
+}
+
+/// A block device below `/dev`: `/dev/mmcblk0`, `/dev/nvme0n1`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoragePath(String);
+
+impl StoragePath {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for StoragePath {
+    fn default() -> Self {
+        Self("/dev/mmcblk0".to_owned())
+    }
+}
+
+impl fmt::Display for StoragePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for StoragePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("/dev/") {
+            Some(name) if is_segment(name) => Ok(Self(text.to_owned())),
+            _ => Err(format!("not a storage device such as /dev/mmcblk0: {text:?}")),
+        }
+    }
+}
+
+serde_by_text!(SessionId, StoragePath);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub image: Digest,
+    pub compression: Compression,
+    pub size_bytes: u64,
+    pub raw_sha256: Digest,
+    pub raw_size_bytes: u64,
+    pub storage: StoragePath,
+    /// The medium may be a regular file: a simulated device (never a real one).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub regular_file: bool,
+}

@@ -1,0 +1,66 @@
+//! What an input is answered with, besides its events.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::command::Reply;
+use crate::core::device::{Family, Mac, Serial8};
+use crate::core::plan::SessionId;
+use crate::core::refusal::Refusal;
+use crate::core::session::{Session, StepName};
+use crate::core::time::Timestamp;
+
+/// What comes back from the core.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Taken down; there is nothing more to say.
+    Noted,
+    Dhcp(DhcpVerdict),
+    /// The session of the device that asked for its script, as it stands after.
+    Session(Box<Session>),
+    /// There is nothing to do for the device that asked for its script; this is why.
+    Refused(Refusal),
+    Reply(Box<Reply>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhcpVerdict {
+    /// Not ours to answer, or nothing to do for it.
+    Silent,
+    /// To a DISCOVER: an OFFER with this address. To a REQUEST: an ACK.
+    Lease(Lease),
+    /// The address asked for is not this device's.
+    Nak,
+    /// To an INFORM: options without an address.
+    OptionsOnly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub address: Ipv4Addr,
+    pub time: Duration,
+}
+
+/// Whose address it is: what the boot-file engine needs to know, read without waiting for the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    pub mac: Mac,
+    pub serial8: Option<Serial8>,
+    pub family: Option<Family>,
+}
+
+/// Progress of a running step: at most one a second and device; never stored.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Telemetry {
+    pub v: u8,
+    pub mac: Mac,
+    pub session: SessionId,
+    pub attempt: u32,
+    pub step: StepName,
+    pub bytes: u64,
+    pub bytes_total: u64,
+    pub percent: u8,
+    pub at: Timestamp,
+}
