@@ -1,3 +1,6 @@
 //! room
 
 pub mod packet;
+pub mod transfer;
+#[cfg(test)]
+mod tests;
