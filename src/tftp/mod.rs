@@ -1,5 +1,6 @@
 //! room
 
+pub mod bootfiles;
 pub mod packet;
 pub mod transfer;
 #[cfg(test)]
