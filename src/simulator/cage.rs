@@ -141,12 +141,28 @@ pub fn outer_ids() -> (Uid, Gid) {
     }
 }
 
-/// A new folder that only the inhabitants of a cage (and root) can enter.
-pub fn scratch_folder(name: &str) -> io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple()));
-    DirBuilder::new().mode(0o700).create(&folder)?;
-    give(&folder)?;
-    Ok(folder)
+/// A folder for what the inhabitants of cages write; only they (and root) can enter it. Gone when it is dropped.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple()));
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        give(&folder)?;
+        Ok(Self(folder))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Somebody else may have swept it up already.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Hands a file or folder over to the root of the cages.

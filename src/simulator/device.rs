@@ -14,10 +14,10 @@ use crate::core::device::{Mac, Revision, Serial};
 use crate::simulator::bootloader::{self, Board, Timing};
 use crate::simulator::download::Patience;
 use crate::simulator::ether::Ether;
-use crate::simulator::lease::{Leased, acquire};
+use crate::simulator::lease::{Leased, Personality, acquire};
 use crate::simulator::line::{Line, Said, Stage, in_full};
 use crate::simulator::linux::{self, Found};
-use crate::simulator::net::Links;
+use crate::simulator::net::{Links, NetError};
 use crate::simulator::room::{self, Enclosed, Plan, enclose};
 
 /// Everything that a device is told about itself.
@@ -114,19 +114,18 @@ impl Life<'_> {
         self.say(&Said::Caged);
         let runtime = halt(Stage::Link, tokio::runtime::Builder::new_current_thread().enable_all().build())?;
         let links = halt(Stage::Link, runtime.block_on(link_up()))?;
-        let ether = halt(Stage::Link, Ether::open("eth0"))?;
         self.powered = Instant::now();
         let net = Net { runtime: &runtime, links: &links };
-        let cmdline = self.bootloader(&ether, net)?;
-        let leased = self.linux_address(&ether, net)?;
+        let cmdline = self.bootloader(net)?;
+        let leased = self.linux_address(net)?;
         self.script(&cmdline, &leased)
     }
 
-    fn bootloader(&mut self, ether: &Ether, net: Net<'_>) -> Result<String, Halt> {
+    fn bootloader(&mut self, net: Net<'_>) -> Result<String, Halt> {
         let Brief { mac, serial, revision, dhcp_again_ms, .. } = *self.brief;
         let timing = Timing { request: Duration::from_millis(dhcp_again_ms), ..Timing::default() };
         let who = bootloader::personality(Board { mac, serial, revision }, timing);
-        let leased = halt(Stage::BootDhcp, acquire(ether, &who))?;
+        let leased = address(Stage::BootDhcp, &who)?;
         net.take(Stage::BootDhcp, &leased)?;
         self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
         let booted = halt(Stage::BootFiles, bootloader::download(leased.tftp, serial.low(), Patience::default()))?;
@@ -136,8 +135,8 @@ impl Life<'_> {
         Ok(booted.cmdline)
     }
 
-    fn linux_address(&self, ether: &Ether, net: Net<'_>) -> Result<Leased, Halt> {
-        let leased = halt(Stage::LinuxDhcp, acquire(ether, &linux::personality(self.brief.mac)))?;
+    fn linux_address(&self, net: Net<'_>) -> Result<Leased, Halt> {
+        let leased = address(Stage::LinuxDhcp, &linux::personality(self.brief.mac))?;
         net.take(Stage::LinuxDhcp, &leased)?;
         Ok(leased)
     }
@@ -196,11 +195,17 @@ impl Net<'_> {
     }
 }
 
-async fn link_up() -> Result<Links, crate::simulator::net::NetError> {
+async fn link_up() -> Result<Links, NetError> {
     let links = Links::open()?;
     links.set_up("lo").await?;
     links.set_up("eth0").await?;
     Ok(links)
+}
+
+/// With a socket of its own: one left open fills up with the boot files that pass by, and then hears no OFFER.
+fn address(stage: Stage, who: &Personality) -> Result<Leased, Halt> {
+    let ether = halt(stage, Ether::open("eth0"))?;
+    halt(stage, acquire(&ether, who))
 }
 
 fn halt<T, E: std::error::Error>(stage: Stage, result: Result<T, E>) -> Result<T, Halt> {

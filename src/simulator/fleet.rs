@@ -24,7 +24,7 @@ pub struct Settings {
     pub count: u16,
     /// A bridge, or an interface that macvlans can be put on.
     pub interface: String,
-    /// A folder of [`crate::simulator::cage::scratch_folder`], for media and roots.
+    /// For media and roots; one that the inhabitants of cages may enter.
     pub folder: PathBuf,
     pub medium_bytes: u64,
     /// From power-on to the end of the script.

@@ -3,17 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::UdpSocket;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use crate::core::device::{Mac, Serial};
 use crate::dhcp::packet::code;
 use crate::simulator::lease::{CLIENT, Leased, Personality, SERVER, release};
-use crate::simulator::mounts::MEDIUM;
-use crate::simulator::room::{Enclosed, PATH, disk_stat, find_program};
+use crate::simulator::room::{Enclosed, PATH, find_program};
 
 /// busybox 1.31.1 `udhcpc`, as the initramfs starts it.
 pub fn personality(mac: Mac) -> Personality {
@@ -97,16 +94,12 @@ pub struct Ended {
 
 /// `sh /tmp/script`, in busybox where there is one.
 pub fn run_script(room: &Enclosed) -> Result<Ended, Halted> {
-    let (stop, stopped) = sync_channel::<()>(1);
-    let gauge = std::thread::spawn(move || count_sectors(&stopped));
     let log = "/tmp/script.log";
     let status = match find_program("busybox") {
-        Some(busybox) => run(room, &busybox, &["sh", SCRIPT], log),
-        None => run(room, Path::new("sh"), &[SCRIPT], log),
+        Some(busybox) => run(room, &busybox, &["sh", SCRIPT], log)?,
+        None => run(room, Path::new("sh"), &[SCRIPT], log)?,
     };
-    drop(stop);
-    gauge.join().map_err(|_| Halted::Run(io::Error::other("the gauge of the medium panicked")))?;
-    let exit = status?.code().unwrap_or(KILLED);
+    let exit = status.code().unwrap_or(KILLED);
     Ok(Ended { exit, output: tail(log, 4000) })
 }
 
@@ -133,19 +126,6 @@ fn run(_: &Enclosed, program: &Path, arguments: &[&str], log: &str) -> Result<Ex
         .stderr(errors)
         .status()
         .map_err(Halted::Run)
-}
-
-/// Keeps the eMMC's write statistics true while the script runs: scripts may watch them to see the medium move.
-fn count_sectors(stopped: &Receiver<()>) {
-    let write = || -> io::Result<()> {
-        let sectors = fs::metadata(MEDIUM)?.blocks();
-        fs::write("/sys/block/mmcblk0/stat.new", disk_stat(sectors))?;
-        fs::rename("/sys/block/mmcblk0/stat.new", "/sys/block/mmcblk0/stat")
-    };
-    while stopped.recv_timeout(Duration::from_millis(250)) == Err(RecvTimeoutError::Timeout) {
-        // The script removed or filled its /sys: its own affair.
-        let _ = write();
-    }
 }
 
 /// The last characters of a log.

@@ -125,7 +125,8 @@ fn look_around(programs: &[PathBuf]) -> Result<(), Leak> {
     }
     for entry in fs::read_dir("/dev").map_err(step)? {
         let entry = entry.map_err(step)?;
-        let kind = entry.file_type().map_err(step)?;
+        // Not `file_type()`: the folder knows only the places on which the nodes are mounted.
+        let kind = fs::symlink_metadata(entry.path()).map_err(step)?.file_type();
         let name = entry.file_name();
         let allowed = match name.to_str() {
             Some("mmcblk0") => kind.is_file(),
@@ -137,8 +138,8 @@ fn look_around(programs: &[PathBuf]) -> Result<(), Leak> {
             return Err(Leak::Device(entry.path()));
         }
     }
-    let kind = fs::symlink_metadata(MEDIUM).map_err(step)?.file_type();
-    if kind.is_file() { Ok(()) } else { Err(Leak::Medium) }
+    let medium = fs::symlink_metadata(MEDIUM).map_err(step)?;
+    if medium.is_file() { Ok(()) } else { Err(Leak::Medium) }
 }
 
 /// What the stock init reads below `/sys`: the eMMC and the Ethernet address.
@@ -146,7 +147,7 @@ fn write_sys(plan: &Plan<'_>, sys: &Path) -> io::Result<()> {
     let disk = sys.join("block/mmcblk0");
     fs::create_dir_all(disk.join("device"))?;
     fs::write(disk.join("size"), format!("{}\n", plan.medium_sectors))?;
-    fs::write(disk.join("stat"), disk_stat(0))?;
+    fs::write(disk.join("stat"), "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n")?;
     fs::write(disk.join("ro"), "0\n")?;
     fs::write(disk.join("device/cid"), format!("{}\n", plan.cid))?;
     fs::write(disk.join("device/csd"), format!("{}\n", plan.csd))?;
@@ -155,11 +156,6 @@ fn write_sys(plan: &Plan<'_>, sys: &Path) -> io::Result<()> {
     fs::create_dir_all(&card)?;
     fs::write(card.join("address"), format!("{}\n", plan.address))?;
     fs::write(card.join("carrier"), "1\n")
-}
-
-/// `/sys/block/*/stat`: reads, writes (the third of the second four is sectors written), and the rest.
-pub fn disk_stat(written_sectors: u64) -> String {
-    format!("0 0 0 0 {written_sectors} 0 {written_sectors} 0 0 0 0 0 0 0 0 0 0\n")
 }
 
 fn write_etc(etc: &Path) -> io::Result<()> {

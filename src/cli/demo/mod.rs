@@ -1,0 +1,3 @@
+//! x
+use std::process::ExitCode;
+pub fn inside() -> ExitCode { ExitCode::FAILURE }
