@@ -199,6 +199,7 @@ async fn link_up() -> Result<Links, NetError> {
     let links = Links::open()?;
     links.set_up("lo").await?;
     links.set_up("eth0").await?;
+    links.carrier("eth0").await?;
     Ok(links)
 }
 

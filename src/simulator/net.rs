@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode};
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode, State};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection};
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,18 @@ impl Links {
     pub async fn set_up(&self, name: &str) -> Result<(), NetError> {
         let link = LinkUnspec::new_with_name(name).up().build();
         self.handle.link().set(link).execute().await.map_err(|error| NetError::at("set up", name, error))
+    }
+
+    /// Waits for the cable. A frame that is sent before the kernel knows of the carrier is lost without a word.
+    pub async fn carrier(&self, name: &str) -> Result<(), NetError> {
+        for _ in 0..CARRIER_LOOKS {
+            let link = self.find(name).await?;
+            if link.attributes.contains(&LinkAttribute::OperState(State::Up)) {
+                return Ok(());
+            }
+            tokio::time::sleep(CARRIER_PAUSE).await;
+        }
+        Err(NetError::NoCarrier(name.to_owned()))
     }
 
     /// How devices are plugged in at this interface.
@@ -114,10 +127,16 @@ fn is_missing(error: &rtnetlink::Error) -> bool {
         if message.raw_code() == -nix::libc::ENODEV)
 }
 
+/// The kernel tells of a carrier within milliseconds, or within a second when many change.
+const CARRIER_PAUSE: Duration = Duration::from_millis(5);
+const CARRIER_LOOKS: u32 = 2000;
+
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     #[error("cannot talk to the kernel about links")]
     Open(#[source] io::Error),
+    #[error("no cable at {0} for 10 s")]
+    NoCarrier(String),
     #[error("there is no interface {0}")]
     Missing(String),
     #[error("cannot {deed} {name}")]
