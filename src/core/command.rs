@@ -411,6 +411,7 @@ fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
             let text = error.to_string();
             let pointer = keys
                 .iter()
+                .filter(|_| !text.starts_with("missing field"))
                 .find(|key| text.starts_with(&format!("unknown field `{key}`")) || alone(key).as_ref() != Some(&text))
                 .map_or_else(|| "/params".to_owned(), |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")));
             Err(Refusal::invalid(&pointer, text))

@@ -124,7 +124,7 @@ pub enum Reported {
 }
 
 /// What a completed step can show for itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Evidence {
     pub bytes: Option<u64>,
     pub sha256: Option<Digest>,

@@ -53,7 +53,7 @@ impl Outcome {
 }
 
 /// A step that runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     pub step: StepName,
     pub since: Timestamp,

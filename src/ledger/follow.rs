@@ -1,12 +1,35 @@
 //! Followers: each reads the journal from its own place, live and replay by the same code.
 
-use crate::ledger::{Recorded, SubmitError};
+use tokio::sync::watch;
 
-pub struct Follower {}
+use crate::ledger::{Recorded, SubmitError};
+use crate::ledger::read::Readers;
+use crate::store::journal;
+
+/// So many events at a time.
+const PAGE: u32 = 256;
+
+pub struct Follower {
+    pub(super) readers: Readers,
+    pub(super) news: watch::Receiver<u64>,
+    pub(super) seq: u64,
+}
 
 impl Follower {
-    /// The next events in order, at least one, at most 256. Waits while there is nothing new. Cancel-safe.
+    /// The next events in order, at least one, at most 256. Waits while there is nothing new. Cancel-safe: the place
+    /// moves only when events are handed out.
     pub async fn next(&mut self) -> Result<Vec<Recorded>, SubmitError> {
-        unimplemented!()
+        loop {
+            if *self.news.borrow_and_update() > self.seq {
+                let after = self.seq;
+                let page = self.readers.ask(move |connection| journal::read(connection, after, PAGE)).await?;
+                if let Some(last) = page.last() {
+                    self.seq = last.seq;
+                    return Ok(page);
+                }
+            }
+            // The writer drops its end when it stops; what it had announced was read before.
+            self.news.changed().await.map_err(|_| SubmitError::Closed)?;
+        }
     }
 }

@@ -1,38 +1,43 @@
 //! The neck: one thread holds the pen. Everything that happens goes in by `submit`, everything that happened is
 //! read on by `follow`, and nothing in between is shared.
 
+mod clock;
+mod cloudevent;
 mod follow;
+mod read;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
-use bytes::Bytes;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-pub use crate::ledger::follow::Follower;
-
-use crate::core::command::{Envelope, Reply};
+use crate::core::command::{Command, Envelope, Reply, Salutation};
+use crate::core::floor::Settings;
 use crate::core::observation::Input;
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
+use crate::ledger::read::Readers;
+use crate::ledger::writer::{Job, Writer};
+use crate::store::StoreError;
 
-/// One event as it stands in the journal: the bytes go out unchanged on every transport.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    pub seq: u64,
-    pub id: Uuid,
-    /// `device.step.started`
-    pub name: String,
-    pub kind: String,
-    /// The last level of the topic.
-    pub subject: String,
-    pub occurred: Timestamp,
-    /// The CloudEvent, structured JSON.
-    pub body: Bytes,
-}
+pub use crate::ledger::clock::Clock;
+pub use crate::ledger::follow::Follower;
+pub use crate::ledger::read::SessionFilter;
+pub use crate::store::journal::Recorded;
+
+/// Inputs that wait for the pen; an adapter whose input finds no place waits with it.
+const QUEUE: usize = 1024;
+/// Telemetry that a slow listener may lag behind before it misses some.
+const TELEMETRY: usize = 1024;
 
 /// What an input came to.
 #[derive(Clone, Debug)]
@@ -56,6 +61,15 @@ pub enum SubmitError {
     Closed,
 }
 
+impl From<SubmitError> for Refusal {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => refusal,
+            SubmitError::Unavailable(_) | SubmitError::Closed => Self::new(503, "unavailable", error.to_string()).retryable(),
+        }
+    }
+}
+
 /// Who this station is; fixed for the life of the process, but for the epoch, which the database holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -67,54 +81,118 @@ pub struct Identity {
     pub version: String,
 }
 
-/// A handle; clone it freely.
+/// Addresses and their devices, as of the last commit.
+type Tenants = Arc<RwLock<HashMap<Ipv4Addr, Tenant>>>;
+
+/// A handle; clone it freely. The writer ends when the last one is dropped.
 #[derive(Clone)]
 pub struct Ledger {
-    inner: Arc<()>,
+    jobs: mpsc::Sender<Job>,
+    news: watch::Receiver<u64>,
+    telemetry: broadcast::Sender<Telemetry>,
+    tenants: Tenants,
+    healthy: Arc<AtomicBool>,
+    readers: Readers,
+    identity: Arc<Identity>,
+    clock: Clock,
 }
 
 impl Ledger {
+    /// Opens the book and hands the pen to a thread of its own, which ends after the last handle was dropped.
+    pub fn open(path: &Path, root: &str, settings: Settings, clock: Clock) -> Result<(Self, JoinHandle<()>), StoreError> {
+        let connection = crate::store::open(path)?;
+        let fresh = Uuid::new_v4().simple().to_string();
+        let identity = Arc::new(Identity {
+            station: settings.station.clone(),
+            root: root.to_owned(),
+            epoch: crate::store::epoch(&connection, &fresh[..8])?,
+            version: settings.version.clone(),
+        });
+        let (jobs, inbox) = mpsc::channel(QUEUE);
+        let (telemetry, _) = broadcast::channel(TELEMETRY);
+        let tenants = Tenants::default();
+        let healthy = Arc::new(AtomicBool::new(true));
+        let floor = crate::store::tables::load(&connection, settings, clock.now())?;
+        let seq = crate::store::journal::newest(&connection)?;
+        let (announce, news) = watch::channel(seq);
+        let writer = Writer {
+            connection,
+            floor,
+            seq,
+            announce,
+            identity: Arc::clone(&identity),
+            telemetry: telemetry.clone(),
+            tenants: Arc::clone(&tenants),
+            healthy: Arc::clone(&healthy),
+            clock: clock.clone(),
+        };
+        let readers = Readers::open(path)?;
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run(inbox))
+            .map_err(|error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") })?;
+        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, clock }, thread))
+    }
+
     pub fn identity(&self) -> &Identity {
-        unimplemented!()
+        &self.identity
     }
 
     /// Hands an input to the writer and waits until its ink is dry.
     pub async fn submit(&self, input: Input) -> Result<Receipt, SubmitError> {
-        unimplemented!()
+        let (reply, receipt) = oneshot::channel();
+        self.jobs.send(Job { input, reply }).await.map_err(|_| SubmitError::Closed)?;
+        receipt.await.map_err(|_| SubmitError::Closed)?
     }
 
     /// The one handler of requests: parses, asks the inbox, decides, commits, answers.
     /// Every failure is an answer too.
     pub async fn command(&self, body: &[u8], envelope: &Envelope<'_>) -> Reply {
-        unimplemented!()
+        let refused = |refusal: Refusal| {
+            let salutation = Salutation::glean(body);
+            let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
+            let name = envelope.name.unwrap_or("unknown");
+            Reply { correlation_id: salutation.correlation_id, ..Reply::rejected(id, name, &self.identity.station, envelope.now, refusal) }
+        };
+        let command = match Command::parse(body, envelope) {
+            Ok(command) => command,
+            Err(refusal) => return refused(refusal),
+        };
+        match self.submit(Input::Commanded(Box::new(command))).await {
+            Ok(Receipt { answer: Answer::Reply(reply), .. }) => *reply,
+            Ok(_) => refused(Refusal::new(500, "internal", "the command was carried out and left no reply")),
+            Err(error) => refused(error.into()),
+        }
     }
 
     /// Reads on after `seq`: what was and what comes, by the same code.
     pub fn follow(&self, after: u64) -> Follower {
-        unimplemented!()
+        let mut news = self.news.clone();
+        news.mark_changed();
+        Follower { readers: self.readers.clone(), news, seq: after }
     }
 
     /// The sequence number of the newest event.
     pub fn newest(&self) -> u64 {
-        unimplemented!()
+        *self.news.borrow()
     }
 
     /// Progress of running steps, lossy by nature.
     pub fn telemetry(&self) -> broadcast::Receiver<Telemetry> {
-        unimplemented!()
+        self.telemetry.subscribe()
     }
 
     /// Who has this address, without waiting for the writer.
     pub fn tenant(&self, address: Ipv4Addr) -> Option<Tenant> {
-        unimplemented!()
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
     }
 
-    /// Up to which event a sink has acknowledged; 0 for a new one. (`Observation::Delivered` moves it.)
-    pub async fn cursor(&self, sink: &str) -> Result<u64, SubmitError> {
-        unimplemented!()
+    /// False after a commit failed, until one succeeds again.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
     }
 
     pub fn now(&self) -> Timestamp {
-        unimplemented!()
+        self.clock.now()
     }
 }

@@ -1,1 +1,351 @@
-//! The one thread.
+//! The one thread: takes up to 64 waiting inputs, decides each on the floor as the one before has left it, and writes
+//! what came of them in one transaction. Nobody hears of anything before the ink is dry.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::core::command::{Command, Reply};
+use crate::core::device::Mac;
+use crate::core::floor::{Fact, Floor, Note};
+use crate::core::observation::{Input, Observation};
+use crate::core::plan::SessionId;
+use crate::core::refusal::Refusal;
+use crate::core::session::StepName;
+use crate::core::time::Timestamp;
+use crate::core::view::{Answer, Telemetry, Tenant};
+use crate::ledger::cloudevent::{self, Cause};
+use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
+use crate::store::inbox::{self, Answered};
+use crate::store::{StoreError, journal, tables};
+
+/// Inputs that share one commit.
+const BATCH: usize = 64;
+/// How long a device stays on the floor after it was last seen.
+const KEEP: Duration = Duration::from_secs(3600);
+
+pub struct Job {
+    pub input: Input,
+    pub reply: oneshot::Sender<Result<Receipt, SubmitError>>,
+}
+
+pub struct Writer {
+    pub connection: Connection,
+    pub floor: Floor,
+    pub seq: u64,
+    pub announce: watch::Sender<u64>,
+    pub identity: Arc<Identity>,
+    pub telemetry: broadcast::Sender<Telemetry>,
+    pub tenants: Tenants,
+    pub healthy: Arc<AtomicBool>,
+    pub clock: Clock,
+}
+
+/// What a batch has come to so far.
+#[derive(Default)]
+struct Draft {
+    events: Vec<Recorded>,
+    notes: Vec<Note>,
+    devices: BTreeSet<Mac>,
+    sessions: BTreeSet<SessionId>,
+    projects: BTreeSet<crate::core::project::ProjectId>,
+    images: BTreeSet<crate::core::image::Digest>,
+    alarms: BTreeSet<String>,
+    /// Commands of this batch, so that a repeat within it is seen too.
+    answered: HashMap<String, Answered>,
+    kept: Vec<(Command, Answered)>,
+    telemetry: Vec<Telemetry>,
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.kept.is_empty() && !self.notes.iter().any(is_row)
+    }
+
+    fn take(&mut self, fact: &Fact) {
+        let touched = fact.touches();
+        self.devices.extend(touched.device);
+        self.sessions.extend(touched.session);
+        self.projects.extend(touched.project);
+        self.images.extend(touched.image);
+        self.alarms.extend(touched.alarm);
+        if let Fact::Note(note) = fact {
+            self.notes.push(note.clone());
+        }
+    }
+}
+
+/// Signs of life stay in memory.
+const fn is_row(note: &Note) -> bool {
+    !matches!(note, Note::Sign { .. } | Note::Flow { .. })
+}
+
+impl Writer {
+    pub fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+        self.publish_tenants();
+        while let Some(first) = inbox.blocking_recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH {
+                let Ok(job) = inbox.try_recv() else { break };
+                batch.push(job);
+            }
+            self.process(batch);
+        }
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::debug!(%error, "no checkpoint at the end; the next start makes it");
+        }
+    }
+
+    fn process(&mut self, batch: Vec<Job>) {
+        let now = self.clock.now();
+        let mut draft = Draft::default();
+        let mut replies = Vec::with_capacity(batch.len());
+        for job in batch {
+            let result = self.decide(&job.input, &mut draft, now);
+            replies.push((job.reply, result));
+        }
+        match self.commit(&draft, now) {
+            Ok(()) => {
+                if !draft.is_empty() {
+                    self.healthy.store(true, Ordering::Relaxed);
+                }
+                self.after(&draft);
+                for (reply, result) in replies {
+                    // Whoever asked may have gone; what happened, happened.
+                    let _ = reply.send(result);
+                }
+            }
+            Err(error) => self.give_up(&error, replies, now),
+        }
+    }
+
+    /// Nothing of the batch has happened: the floor is what the tables say.
+    fn give_up(&mut self, error: &StoreError, replies: Vec<(oneshot::Sender<Result<Receipt, SubmitError>>, Result<Receipt, SubmitError>)>, now: Timestamp) {
+        tracing::error!(%error, "the ledger cannot write; nothing is acknowledged until it can");
+        self.healthy.store(false, Ordering::Relaxed);
+        match tables::load(&self.connection, self.floor.settings().clone(), now) {
+            Ok(floor) => self.floor = floor,
+            Err(error) => tracing::error!(%error, "the ledger cannot read its tables either"),
+        }
+        self.seq = *self.announce.borrow();
+        for (reply, _) in replies {
+            let _ = reply.send(Err(SubmitError::Unavailable(error.to_string())));
+        }
+    }
+
+    fn decide(&mut self, input: &Input, draft: &mut Draft, now: Timestamp) -> Result<Receipt, SubmitError> {
+        if let Err(error) = self.warm(input) {
+            return Err(SubmitError::Unavailable(error.to_string()));
+        }
+        match input {
+            Input::Commanded(command) => self.command(command, draft, now),
+            Input::Observed(_) | Input::Tick => {
+                let receipt = self.carry_out(input, draft, now, &Cause::default()).map_err(SubmitError::Refused)?;
+                if let Input::Observed(Observation::Progressed { session, step, bytes, .. }) = input {
+                    draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
+                }
+                if matches!(input, Input::Tick) {
+                    self.floor.forget_idle(Timestamp::from_millis(now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0)));
+                }
+                Ok(receipt)
+            }
+        }
+    }
+
+    fn carry_out(&mut self, input: &Input, draft: &mut Draft, now: Timestamp, cause: &Cause) -> Result<Receipt, Refusal> {
+        let decision = self.floor.decide(input, now)?;
+        let mut events = Vec::new();
+        for fact in &decision.facts {
+            self.floor.apply(fact, now);
+            draft.take(fact);
+            if let Fact::Event(event) = fact {
+                self.seq += 1;
+                events.push(cloudevent::record(&self.identity, event, self.seq, now, cause));
+            }
+        }
+        draft.events.extend(events.iter().cloned());
+        Ok(Receipt { events, answer: decision.answer })
+    }
+
+    /// The inbox is asked first: same id and content, same answer, no second effect.
+    fn command(&mut self, command: &Command, draft: &mut Draft, now: Timestamp) -> Result<Receipt, SubmitError> {
+        let content = Sha256::digest(command.content.as_bytes()).to_vec();
+        let id = command.id.as_str();
+        let before = match draft.answered.get(id) {
+            Some(answered) => Some(answered.clone()),
+            None => inbox::find(&self.connection, id).map_err(|error| SubmitError::Unavailable(error.to_string()))?,
+        };
+        let answer = |reply: Reply, events| Ok(Receipt { events, answer: Answer::Reply(Box::new(reply)) });
+        if let Some(answered) = before {
+            return if answered.content == content {
+                answer(Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply }, Vec::new())
+            } else {
+                let mismatch = Refusal::new(422, "idempotency_mismatch", format!("command id {id} was used with other content"));
+                answer(self.rejection(command, mismatch, now), Vec::new())
+            };
+        }
+        let cause = Cause { command_id: Some(id.to_owned()), correlation_id: command.correlation_id.clone() };
+        let input = Input::Commanded(Box::new(command.clone()));
+        let (reply, events) = match self.carry_out(&input, draft, now, &cause) {
+            Ok(Receipt { events, answer: Answer::Reply(reply) }) => (*reply, events),
+            Ok(_) => (self.rejection(command, Refusal::new(500, "internal", "no reply was made"), now), Vec::new()),
+            Err(refusal) => (self.rejection(command, refusal, now), Vec::new()),
+        };
+        // A busy station may answer otherwise next time; everything else is the answer for good.
+        let retryable = reply.error.as_ref().is_some_and(|problem| problem.retryable);
+        if command.idempotent && !retryable {
+            let answered = Answered { content, reply: reply.clone() };
+            draft.answered.insert(id.to_owned(), answered.clone());
+            draft.kept.push((command.clone(), answered));
+        }
+        answer(reply, events)
+    }
+
+    fn rejection(&self, command: &Command, refusal: Refusal, now: Timestamp) -> Reply {
+        let reply = Reply::rejected(command.id.clone(), &command.name, &self.identity.station, now, refusal);
+        Reply { correlation_id: command.correlation_id.clone(), ..reply }
+    }
+
+    fn commit(&mut self, draft: &Draft, now: Timestamp) -> Result<(), StoreError> {
+        if draft.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for event in &draft.events {
+            journal::append(&transaction, event)?;
+        }
+        for id in &draft.projects {
+            tables::save_project(&transaction, id, self.floor.project(id))?;
+        }
+        for id in &draft.images {
+            tables::save_image(&transaction, *id, self.floor.image(id))?;
+        }
+        for code in &draft.alarms {
+            tables::save_alarm(&transaction, code, self.floor.alarms().get(code), now)?;
+        }
+        for device in draft.devices.iter().filter_map(|mac| self.floor.device(*mac)) {
+            tables::save_device(&transaction, device)?;
+        }
+        for session in draft.sessions.iter().filter_map(|id| self.floor.session(*id)) {
+            tables::save_session(&transaction, session)?;
+        }
+        for note in &draft.notes {
+            tables::save_note(&transaction, note, now)?;
+        }
+        for (command, answered) in &draft.kept {
+            inbox::keep(&transaction, command, answered, now)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The ink is dry: now the others may know.
+    fn after(&self, draft: &Draft) {
+        let moved = |note: &Note| matches!(note, Note::Leased { .. } | Note::Quarantined { .. } | Note::BootSeen { .. });
+        if draft.notes.iter().any(moved) {
+            self.update_tenants(draft);
+        }
+        if !draft.events.is_empty() {
+            self.announce.send_replace(self.seq);
+        }
+        for progress in &draft.telemetry {
+            // Nobody listens: progress is for those who look.
+            let _ = self.telemetry.send(progress.clone());
+        }
+    }
+
+    fn tenant(&self, mac: Mac) -> Tenant {
+        let device = self.floor.device(mac);
+        Tenant {
+            mac,
+            serial8: device.and_then(crate::core::floor::Device::serial8),
+            family: device.and_then(|device| device.identity).map(|identity| identity.family),
+        }
+    }
+
+    fn update_tenants(&self, draft: &Draft) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        for note in &draft.notes {
+            match note {
+                Note::Leased { mac, address, .. } => {
+                    tenants.insert(*address, self.tenant(*mac));
+                }
+                Note::Quarantined { address, .. } => {
+                    tenants.remove(address);
+                }
+                Note::BootSeen { mac, .. } => {
+                    if let Some(address) = self.floor.addresses().address_of(*mac) {
+                        tenants.insert(address, self.tenant(*mac));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// At start: every lease of the book, with what the tables say of its device.
+    fn publish_tenants(&mut self) {
+        let leases: Vec<(Ipv4Addr, Mac)> = self.floor.addresses().leases().collect();
+        for (_, mac) in &leases {
+            if let Ok(Some(device)) = tables::device(&self.connection, *mac) {
+                self.floor.learn_device(device);
+            }
+        }
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        tenants.extend(leases.into_iter().map(|(address, mac)| (address, self.tenant(mac))));
+    }
+
+    /// Puts onto the floor what the input is about, if only the tables know it.
+    fn warm(&mut self, input: &Input) -> Result<(), StoreError> {
+        match input {
+            Input::Observed(Observation::Dhcp(ask)) => self.warm_device(ask.mac),
+            Input::Observed(Observation::ScriptAsked(ask)) => {
+                if let Some(mac) = ask.mac.or_else(|| self.floor.addresses().mac_of(ask.address)) {
+                    self.warm_device(mac)?;
+                }
+                if let Some(device) = tables::device_by_serial(&self.connection, ask.serial)? {
+                    self.floor.learn_device(device);
+                }
+                Ok(())
+            }
+            Input::Observed(Observation::Reported(report)) => self.warm_session(report.session),
+            Input::Observed(Observation::Progressed { session, .. } | Observation::ImageFlow { session, .. }) => {
+                self.warm_session(*session)
+            }
+            Input::Commanded(command) => command.order.device().map_or(Ok(()), |mac| self.warm_device(mac)),
+            Input::Observed(_) | Input::Tick => Ok(()),
+        }
+    }
+
+    fn warm_device(&mut self, mac: Mac) -> Result<(), StoreError> {
+        if self.floor.device(mac).is_none() {
+            if let Some(device) = tables::device(&self.connection, mac)? {
+                self.floor.learn_device(device);
+            }
+        }
+        Ok(())
+    }
+
+    fn warm_session(&mut self, id: SessionId) -> Result<(), StoreError> {
+        if self.floor.session(id).is_none() {
+            if let Some(session) = tables::session(&self.connection, id)? {
+                self.warm_device(session.mac)?;
+                self.floor.learn_session(session);
+            }
+        }
+        Ok(())
+    }
+
+    fn telemetry_of(&self, id: SessionId, step: StepName, bytes: u64, at: Timestamp) -> Option<Telemetry> {
+        let session = self.floor.session(id).filter(|session| session.is_open())?;
+        let total = session.plan.raw_size_bytes;
+        let percent = u8::try_from(bytes.min(total) * 100 / total.max(1)).unwrap_or(100);
+        Some(Telemetry { v: 1, mac: session.mac, session: id, attempt: session.attempt, step, bytes, bytes_total: total, percent, at })
+    }
+}

@@ -1,1 +1,107 @@
-//! room
+//! The paper: one SQLite file. Rows in, rows out; what they mean is decided elsewhere.
+
+pub mod inbox;
+pub mod journal;
+pub mod outbox;
+pub mod query;
+pub mod tables;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// One script a version; `PRAGMA user_version` says how many were run.
+const MIGRATIONS: [&str; 1] = [include_str!("migration/001.sql")];
+
+/// Opens the database for writing: makes it where there is none, brings it up to this version.
+pub fn open(path: &Path) -> Result<Connection, StoreError> {
+    let fault = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(fault)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(fault)?;
+    // What was acknowledged survives a power cut: each commit waits for the disk. The ledger commits in groups.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(fault)?;
+    connection.pragma_update(None, "foreign_keys", "ON").map_err(fault)?;
+    migrate(&mut connection, path)?;
+    Ok(connection)
+}
+
+/// Opens it for reading only.
+pub fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let fault = |source| StoreError::Open { path: path.to_owned(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done > known {
+        return Err(StoreError::Newer { path: path.to_owned(), version, known });
+    }
+    for (n, script) in MIGRATIONS.iter().enumerate().skip(done) {
+        let step = connection.transaction()?;
+        step.execute_batch(script)?;
+        step.pragma_update(None, "user_version", number(n + 1))?;
+        step.commit()?;
+    }
+    Ok(())
+}
+
+/// The epoch: a short word that changes when the database is made anew or restored.
+pub fn epoch(connection: &Connection, fresh: &str) -> Result<String, StoreError> {
+    connection.execute("INSERT INTO meta(k, v) VALUES ('epoch', ?1) ON CONFLICT DO NOTHING", [fresh])?;
+    Ok(connection.query_row("SELECT v FROM meta WHERE k = 'epoch'", [], |row| row.get(0))?)
+}
+
+/// SQLite counts with a sign; our counts stay far below its limit.
+fn number(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+/// A count that was written by us, so never below zero.
+fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// At start: the folder is missing, not ours to write, or the file is no database.
+    #[error("cannot open the database {path}")]
+    Open { path: PathBuf, source: rusqlite::Error },
+    /// A newer bootline has used this database.
+    #[error("the database {path} has version {version}, this bootline knows versions up to {known}: install the newer one again, or restore a backup")]
+    Newer { path: PathBuf, version: i64, known: usize },
+    /// While running: disk full, I/O.
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    /// A row does not read as what was written into it.
+    #[error("damaged row in table {table}: {what}")]
+    Damaged { table: &'static str, what: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused_with_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains("version 99") && error.contains("up to 1"), "{error}");
+    }
+
+    #[test]
+    fn the_epoch_stays_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        assert_eq!(epoch(&open(&path).unwrap(), "one").unwrap(), "one");
+        assert_eq!(epoch(&open(&path).unwrap(), "two").unwrap(), "one");
+    }
+}

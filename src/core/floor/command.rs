@@ -1,0 +1,281 @@
+//! Requests: what they may change, and what they are answered.
+
+use serde_json::{Value, json};
+
+use crate::core::command::{Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply};
+use crate::core::device::Mac;
+use crate::core::event::Event;
+use crate::core::floor::{Decision, Fact, Floor};
+use crate::core::image::{Digest, Image};
+use crate::core::project::{Project, ProjectId};
+use crate::core::refusal::Refusal;
+use crate::core::session::Session;
+use crate::core::time::Timestamp;
+use crate::core::view::Answer;
+
+type Effect = (Vec<Fact>, Value);
+
+impl Floor {
+    pub(super) fn carry_out(&self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+        if command.expires_at < now {
+            return Err(Refusal::new(410, "expired", format!("the request expired at {}", command.expires_at)));
+        }
+        let (mut facts, mut result) = self.effect(command, now)?;
+        if command.dry_run {
+            facts.clear();
+            result = json!({"dry_run": true, "would": result});
+        }
+        let reply = Reply::succeeded(command, &self.settings.station, now, result);
+        if !command.order.reads_only() && !command.dry_run {
+            facts.push(completed(command, &reply));
+        }
+        Ok(Decision { facts, answer: Answer::Reply(Box::new(reply)) })
+    }
+
+    fn effect(&self, command: &Command, now: Timestamp) -> Result<Effect, Refusal> {
+        match &command.order {
+            Order::ProjectCreate(wanted) => self.create_project(wanted, now),
+            Order::ProjectUpdate(wanted) => self.update_project(wanted, command.if_match, now),
+            Order::ProjectActivate(name) => self.activate_project(self.matched(name, command.if_match)?),
+            Order::ProjectDeactivate(name) => Ok(deactivate_project(self.matched(name, command.if_match)?)),
+            Order::ProjectDelete(name) => self.delete_project(self.matched(name, command.if_match)?),
+            Order::ProjectGet(name) => Ok((Vec::new(), json!({"project": self.matched(name, None)?}))),
+            Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
+            Order::ImageList => Ok((Vec::new(), json!({"images": self.images.values().collect::<Vec<_>>()}))),
+            Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
+            Order::DeviceGet(DeviceName { device }) => Ok((Vec::new(), json!({"device": self.show_device(*device)?}))),
+            Order::DeviceAuthorize(DeviceName { device }) => self.authorize(*device, command),
+            Order::DeviceAbort(DeviceName { device }) => self.abort(*device, command),
+            Order::StationInfo => Ok((Vec::new(), self.station_info())),
+        }
+    }
+
+    fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
+        let missing = || Refusal::not_found("image", wanted);
+        match wanted {
+            ImageRef::Id(id) => self.images.get(id).ok_or_else(missing),
+            ImageRef::Name(name) => {
+                let mut named = self.images.values().filter(|image| image.name == *name);
+                let first = named.next().ok_or_else(missing)?;
+                match named.next() {
+                    None => Ok(first),
+                    Some(_) => Err(Refusal::invalid("/params/image", format!("several images are called {name:?}; name it by its sha256"))),
+                }
+            }
+        }
+    }
+
+    fn matched(&self, name: &ProjectName, if_match: Option<u64>) -> Result<&Project, Refusal> {
+        let project = self.projects.get(&name.project).ok_or_else(|| Refusal::not_found("project", &name.project))?;
+        match if_match {
+            Some(revision) if revision != project.revision => Err(Refusal::new(
+                412,
+                "precondition_failed",
+                format!("project {} is at revision {}, not {revision}", project.id, project.revision),
+            )),
+            _ => Ok(project),
+        }
+    }
+
+    fn create_project(&self, wanted: &ProjectCreate, now: Timestamp) -> Result<Effect, Refusal> {
+        verified(wanted.verify)?;
+        let id = project_id(&wanted.name)?;
+        if self.projects.contains_key(&id) {
+            return Err(Refusal::new(409, "already_exists", format!("there is a project {id} already")));
+        }
+        let project = Project {
+            id: id.clone(),
+            name: wanted.name.clone(),
+            image: self.find_image(&wanted.image)?.id,
+            storage: wanted.storage.clone(),
+            again: wanted.again,
+            active: wanted.active,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut facts = match wanted.active {
+            true => self.others_off(&id),
+            false => Vec::new(),
+        };
+        facts.push(Event::ProjectCreated(project.clone()).into());
+        if wanted.active {
+            facts.push(Event::ProjectActivated { project: id, revision: 1 }.into());
+        }
+        Ok((facts, json!({"project": project})))
+    }
+
+    fn update_project(&self, wanted: &ProjectUpdate, if_match: Option<u64>, now: Timestamp) -> Result<Effect, Refusal> {
+        verified(wanted.verify)?;
+        let project = self.matched(&ProjectName { project: wanted.project.clone() }, if_match)?;
+        if let Some(name) = &wanted.name {
+            project_id(name)?;
+        }
+        let image = match &wanted.image {
+            Some(image) => self.find_image(image)?.id,
+            None => project.image,
+        };
+        let changed = Project {
+            name: wanted.name.clone().unwrap_or_else(|| project.name.clone()),
+            image,
+            storage: wanted.storage.clone().unwrap_or_else(|| project.storage.clone()),
+            again: wanted.again.unwrap_or(project.again),
+            revision: project.revision + 1,
+            updated_at: now,
+            ..project.clone()
+        };
+        Ok((vec![Event::ProjectUpdated(changed.clone()).into()], json!({"project": changed})))
+    }
+
+    /// Without rules there is one active project: the others step back.
+    fn activate_project(&self, project: &Project) -> Result<Effect, Refusal> {
+        if !self.images.contains_key(&project.image) {
+            return Err(Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id)));
+        }
+        let revision = project.revision + 1;
+        let shown = Project { active: true, revision, ..project.clone() };
+        if project.active {
+            return Ok((Vec::new(), json!({"project": project})));
+        }
+        let mut facts = self.others_off(&project.id);
+        facts.push(Event::ProjectActivated { project: project.id.clone(), revision }.into());
+        Ok((facts, json!({"project": shown})))
+    }
+
+    fn others_off(&self, id: &ProjectId) -> Vec<Fact> {
+        self.projects
+            .values()
+            .filter(|other| other.active && other.id != *id)
+            .map(|other| Event::ProjectDeactivated { project: other.id.clone(), revision: other.revision + 1 }.into())
+            .collect()
+    }
+
+    fn delete_project(&self, project: &Project) -> Result<Effect, Refusal> {
+        if project.active {
+            return Err(Refusal::new(409, "wrong_state", format!("project {} is active; deactivate it first", project.id)));
+        }
+        Ok((vec![Event::ProjectDeleted { project: project.id.clone() }.into()], json!({"project": project})))
+    }
+
+    fn delete_image(&self, image: &Image) -> Result<Effect, Refusal> {
+        let in_use = |user: String| Err(Refusal::new(409, "in_use", format!("image {} is used by {user}", image.id)));
+        if let Some(project) = self.projects.values().find(|project| project.image == image.id) {
+            return in_use(format!("project {}", project.id));
+        }
+        if let Some(session) = self.sessions.values().find(|session| session.is_open() && session.plan.image == image.id) {
+            return in_use(format!("session {}", session.id));
+        }
+        let gone = Event::ImageRemoved { image: image.id, name: image.name.clone() };
+        Ok((vec![gone.into()], json!({"image": image})))
+    }
+
+    fn show_device(&self, mac: Mac) -> Result<Value, Refusal> {
+        let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
+        let session = device.open_session.and_then(|id| self.sessions.get(&id)).map(show_session);
+        Ok(json!({
+            "mac": device.mac,
+            "serial8": device.serial8(),
+            "serial": device.serial,
+            "first_seen_at": device.first_seen_at,
+            "seen_at": device.seen_at,
+            "attempts": device.attempts,
+            "failures": device.failures,
+            "last_outcome": device.last_outcome,
+            "finished": device.finished,
+            "authorized": device.authorized,
+            "session": session,
+        }))
+    }
+
+    fn authorize(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
+        let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
+        let facts = match device.authorized {
+            true => Vec::new(),
+            false => vec![Event::DeviceAuthorized { device: self.reference(mac), by: command.actor.id.clone() }.into()],
+        };
+        Ok((facts, json!({"device": mac, "authorized": true})))
+    }
+
+    fn abort(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
+        let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
+        let session = device
+            .open_session
+            .and_then(|id| self.sessions.get(&id))
+            .ok_or_else(|| Refusal::new(409, "wrong_state", format!("device {mac} has no open session")))?;
+        let by = command.actor.id.clone();
+        let aborted = Event::DeviceAborted {
+            device: self.reference_in(session),
+            step: session.current_step(),
+            detail: format!("aborted by {by}"),
+            by,
+        };
+        Ok((vec![aborted.into()], json!({"device": mac, "session": session.id, "outcome": "aborted"})))
+    }
+
+    fn station_info(&self) -> Value {
+        json!({
+            "station": self.settings.station,
+            "version": self.settings.version,
+            "commands": NAMES,
+            "projects": self.projects.len(),
+            "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
+            "images": self.images.len(),
+            "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
+            "alarms": self.alarms,
+        })
+    }
+
+    /// Which file may go: the image is in no project and in no open session.
+    pub fn uses_image(&self, image: &Digest) -> bool {
+        self.images.contains_key(image)
+    }
+}
+
+fn deactivate_project(project: &Project) -> Effect {
+    if !project.active {
+        return (Vec::new(), json!({"project": project}));
+    }
+    let revision = project.revision + 1;
+    let shown = Project { active: false, revision, ..project.clone() };
+    (vec![Event::ProjectDeactivated { project: project.id.clone(), revision }.into()], json!({"project": shown}))
+}
+
+fn show_session(session: &Session) -> Value {
+    json!({
+        "session": session.id,
+        "attempt": session.attempt,
+        "project": session.project,
+        "image": session.plan.image,
+        "started_at": session.started_at,
+        "step": session.current_step(),
+    })
+}
+
+fn project_id(name: &str) -> Result<ProjectId, Refusal> {
+    if name.chars().count() > 200 || name.chars().any(char::is_control) {
+        return Err(Refusal::invalid("/params/name", "a name has at most 200 characters and none for control"));
+    }
+    ProjectId::from_name(name).ok_or_else(|| Refusal::invalid("/params/name", format!("no letter or digit in {name:?} to make an id of")))
+}
+
+/// An outcome is never better than the evidence, so the read-back cannot be switched off.
+fn verified(verify: bool) -> Result<(), Refusal> {
+    match verify {
+        true => Ok(()),
+        false => Err(Refusal::invalid("/params/verify", "false is not possible: a device passes only when its medium was read back")),
+    }
+}
+
+fn completed(command: &Command, reply: &Reply) -> Fact {
+    Event::CommandCompleted {
+        command_id: command.id.to_string(),
+        name: command.name.clone(),
+        actor: json!(command.actor),
+        transport: command.transport.as_str().to_owned(),
+        status: "succeeded".to_owned(),
+        code: reply.code,
+        correlation_id: command.correlation_id.clone(),
+        error: None,
+    }
+    .into()
+}

@@ -1,0 +1,238 @@
+//! What the floor knows of one device, and how events change it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
+use crate::core::event::{DeviceRef, Event};
+use crate::core::floor::{Fact, Floor};
+use crate::core::observation::Evidence;
+use crate::core::plan::SessionId;
+use crate::core::project::{Again, Project};
+use crate::core::refusal::Refusal;
+use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
+use crate::core::time::Timestamp;
+
+/// How often a device is said to be refused for the same reason.
+const REFUSAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub mac: Mac,
+    pub identity: Option<BootIdentity>,
+    pub serial: Option<Serial>,
+    pub first_seen_at: Timestamp,
+    /// The last event or boot packet.
+    pub seen_at: Timestamp,
+    /// The last DISCOVER with option 97.
+    pub discover_at: Option<Timestamp>,
+    /// A step was reported since then, so the next DISCOVER is a new boot.
+    pub reported: bool,
+    /// Sessions so far.
+    pub attempts: u32,
+    /// Failed or interrupted ones since the last that passed or was authorised.
+    pub failures: u32,
+    pub last_outcome: Option<Outcome>,
+    /// Some project has finished it.
+    pub finished: bool,
+    /// One more attempt is allowed.
+    pub authorized: bool,
+    pub open_session: Option<SessionId>,
+    /// When it was last refused, by code.
+    pub refused: BTreeMap<String, Timestamp>,
+}
+
+impl Device {
+    pub const fn new(mac: Mac, at: Timestamp) -> Self {
+        Self {
+            mac,
+            identity: None,
+            serial: None,
+            first_seen_at: at,
+            seen_at: at,
+            discover_at: None,
+            reported: false,
+            attempts: 0,
+            failures: 0,
+            last_outcome: None,
+            finished: false,
+            authorized: false,
+            open_session: None,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    pub fn serial8(&self) -> Option<Serial8> {
+        self.identity.and_then(|identity| identity.serial8).or_else(|| self.serial.map(Serial::low))
+    }
+}
+
+impl Floor {
+    /// A device by what is known of it, outside of a session.
+    pub(super) fn reference(&self, mac: Mac) -> DeviceRef {
+        let device = self.devices.get(&mac);
+        DeviceRef {
+            mac,
+            serial8: device.and_then(Device::serial8),
+            serial: device.and_then(|device| device.serial),
+            session: None,
+            attempt: None,
+            project: None,
+            image: None,
+            board: None,
+        }
+    }
+
+    /// A device in its session.
+    pub(super) fn reference_in(&self, session: &Session) -> DeviceRef {
+        DeviceRef {
+            session: Some(session.id),
+            attempt: Some(session.attempt),
+            project: Some(session.project.clone()),
+            image: Some(session.plan.image),
+            board: session.facts.jumper.clone(),
+            ..self.reference(session.mac)
+        }
+    }
+
+    /// May another attempt begin on this device? Three-valued at DHCP: what is not known yet counts as yes.
+    pub(super) fn may_start(&self, mac: Mac) -> Result<&Project, Refusal> {
+        let project = crate::core::rule::choose(&self.projects)?;
+        let Some(device) = self.devices.get(&mac).filter(|device| !device.authorized) else {
+            return Ok(project);
+        };
+        let held = |code: &str, why: String| Err(Refusal::new(409, code, why));
+        if device.finished && project.again == Again::Refuse {
+            return held("already_provisioned", format!("device {mac} is provisioned; device.authorize allows one more attempt"));
+        }
+        if device.last_outcome == Some(Outcome::Aborted) {
+            return held("aborted", format!("the last attempt on device {mac} was aborted; device.authorize allows one more"));
+        }
+        if device.failures >= self.settings.max_attempts {
+            let failures = device.failures;
+            return held("attempts_used_up", format!("device {mac} failed {failures} times in a row and is held; look at it, then device.authorize"));
+        }
+        Ok(project)
+    }
+
+    /// Says that a device was refused, unless that was said lately.
+    pub(super) fn refused(&self, device: DeviceRef, refusal: &Refusal, now: Timestamp) -> Vec<Fact> {
+        let said = self.devices.get(&device.mac).and_then(|known| known.refused.get(&refusal.code));
+        if said.is_some_and(|at| now.since(*at) < REFUSAL_PAUSE) {
+            return Vec::new();
+        }
+        vec![Event::DeviceRefused { device, code: refusal.code.clone(), detail: refusal.detail.clone() }.into()]
+    }
+
+    pub(super) fn boot_seen(&mut self, mac: Mac, identity: BootIdentity, at: Timestamp) {
+        let device = self.devices.entry(mac).or_insert_with(|| Device::new(mac, at));
+        device.identity = Some(identity);
+        device.discover_at = Some(at);
+        device.reported = false;
+        device.seen_at = at;
+    }
+
+    pub(super) fn apply_device_event(&mut self, event: &Event, at: Timestamp) {
+        let Some(reference) = event.device() else { return };
+        let mac = reference.mac;
+        let device = self.devices.entry(mac).or_insert_with(|| Device::new(mac, at));
+        device.seen_at = at;
+        if let Some(serial) = reference.serial {
+            device.serial = Some(serial);
+            self.serials.insert(serial, mac);
+        }
+        match event {
+            Event::DeviceRefused { code, .. } => {
+                device.refused.insert(code.clone(), at);
+            }
+            Event::DeviceAuthorized { .. } => {
+                device.authorized = true;
+                device.failures = 0;
+                device.refused.clear();
+            }
+            Event::DeviceStarted { .. } => self.begin(event, at),
+            Event::StepStarted { step, .. } => {
+                device.reported = true;
+                if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
+                    session.running = Some(Running { step: *step, since: at });
+                    session.life.last_sign = at;
+                }
+            }
+            Event::StepCompleted { step, bytes, sha256, cache, warnings, .. } => {
+                let evidence = Evidence { bytes: *bytes, sha256: *sha256, cache: *cache, warnings: warnings.clone() };
+                if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
+                    session.running = None;
+                    session.done.push((*step, evidence));
+                    session.life.last_sign = at;
+                }
+            }
+            Event::DeviceProvisioned { .. } => self.end(reference, Outcome::Passed, None, at),
+            Event::DeviceFailed { code, detail, .. } => self.end(reference, Outcome::Failed, Some((code, detail)), at),
+            Event::DeviceInterrupted { code, detail, .. } => {
+                self.end(reference, Outcome::Interrupted, Some((code, detail)), at);
+            }
+            Event::DeviceAborted { detail, .. } => {
+                self.end(reference, Outcome::Aborted, Some((&"aborted".to_owned(), detail)), at);
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, event: &Event, at: Timestamp) {
+        let Event::DeviceStarted { device: reference, facts, plan } = event else { return };
+        let (Some(id), Some(attempt), Some(project)) = (reference.session, reference.attempt, reference.project.clone()) else {
+            return;
+        };
+        if let Some(device) = self.devices.get_mut(&reference.mac) {
+            device.attempts = attempt;
+            device.open_session = Some(id);
+            device.authorized = false;
+            device.reported = false;
+        }
+        let session = Session {
+            id,
+            mac: reference.mac,
+            attempt,
+            project,
+            facts: facts.clone(),
+            plan: plan.clone(),
+            token: "none".parse().expect("a valid segment"),
+            started_at: at,
+            running: None,
+            done: Vec::new(),
+            ended: None,
+            life: Life { last_sign: at, last_byte: at, ..Life::default() },
+        };
+        self.sessions.insert(id, session);
+    }
+
+    fn end(&mut self, reference: &DeviceRef, outcome: Outcome, why: Option<(&String, &String)>, at: Timestamp) {
+        if let Some(device) = self.devices.get_mut(&reference.mac) {
+            device.open_session = None;
+            device.last_outcome = Some(outcome);
+            match outcome {
+                Outcome::Passed => {
+                    device.finished = true;
+                    device.failures = 0;
+                }
+                Outcome::Failed | Outcome::Interrupted => device.failures += 1,
+                Outcome::Aborted => {}
+            }
+        }
+        if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.running = None;
+            session.ended = Some(Ended {
+                outcome,
+                at,
+                code: why.map(|(code, _)| code.clone()),
+                detail: why.map(|(_, detail)| detail.clone()),
+            });
+        }
+    }
+
+    /// What a step has shown, if it is done.
+    pub(super) fn evidence(session: &Session, step: StepName) -> Option<&Evidence> {
+        session.done.iter().find(|(done, _)| *done == step).map(|(_, evidence)| evidence)
+    }
+}

@@ -1,0 +1,411 @@
+//! Everything that the station knows, and what follows from what happens: `decide` and `apply`.
+//!
+//! The floor holds all projects, images, addresses and open sessions, and of the devices those that were seen lately:
+//! the ledger puts a device that is asked about on the floor (`learn_device`) before the input is decided.
+
+mod command;
+mod device;
+mod dhcp;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::core::address::{AddressBook, Pool};
+use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
+use crate::core::event::{DeviceRef, Event};
+use crate::core::image::{Digest, Image};
+use crate::core::observation::{FileServed, Input, Observation, Reported};
+use crate::core::plan::{SessionId, Token};
+use crate::core::project::{Project, ProjectId};
+use crate::core::refusal::Refusal;
+use crate::core::session::{Outcome, Session};
+use crate::core::time::Timestamp;
+use crate::core::view::Answer;
+
+pub use crate::core::floor::device::Device;
+
+/// What the configuration says to the core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub station: String,
+    pub version: String,
+    pub pool: Pool,
+    /// Failed or interrupted attempts in a row before a device is held.
+    pub max_attempts: u32,
+    pub deadlines: Deadlines,
+}
+
+/// After how much silence a session ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// No sign of life and no open image response: interrupted.
+    pub silence: Duration,
+    /// An open image response without a byte: failed, `stalled`.
+    pub stall: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(120), stall: Duration::from_secs(15 * 60) }
+    }
+}
+
+/// What follows from an input.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub facts: Vec<Fact>,
+    pub answer: Answer,
+}
+
+/// Two kinds of facts: those that everyone hears of, and those that only the ledger keeps.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    Event(Box<Event>),
+    Note(Note),
+}
+
+/// A private fact: a row without a sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    Leased { mac: Mac, address: Ipv4Addr, until: Timestamp },
+    Released { mac: Mac, address: Ipv4Addr },
+    Quarantined { address: Ipv4Addr, until: Timestamp },
+    /// A boot client showed itself by option 97.
+    BootSeen { mac: Mac, identity: BootIdentity },
+    /// Secret, so not in the event that begins the session.
+    TokenIssued { session: SessionId, token: Token },
+    BootFiles { mac: Option<Mac>, address: Ipv4Addr, files: Vec<FileServed> },
+    /// A report for a session that had ended; recorded, and nothing changes.
+    LateReport { session: SessionId, what: Reported },
+    CursorMoved { sink: String, seq: u64 },
+    /// A sign of life; in memory only.
+    Sign { session: SessionId, bytes: Option<u64> },
+    /// How the image response goes; in memory only.
+    Flow { session: SessionId, bytes: u64, open: u32 },
+}
+
+impl From<Event> for Fact {
+    fn from(event: Event) -> Self {
+        Self::Event(Box::new(event))
+    }
+}
+
+impl From<Note> for Fact {
+    fn from(note: Note) -> Self {
+        Self::Note(note)
+    }
+}
+
+impl Decision {
+    fn noted(facts: Vec<Fact>) -> Self {
+        Self { facts, answer: Answer::Noted }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Floor {
+    settings: Settings,
+    projects: BTreeMap<ProjectId, Project>,
+    images: BTreeMap<Digest, Image>,
+    addresses: AddressBook,
+    devices: HashMap<Mac, Device>,
+    serials: HashMap<Serial, Mac>,
+    sessions: HashMap<SessionId, Session>,
+    alarms: BTreeMap<String, String>,
+    cursors: BTreeMap<String, u64>,
+}
+
+impl Floor {
+    pub fn new(settings: Settings) -> Self {
+        let addresses = AddressBook::new(settings.pool.clone());
+        Self {
+            settings,
+            projects: BTreeMap::new(),
+            images: BTreeMap::new(),
+            addresses,
+            devices: HashMap::new(),
+            serials: HashMap::new(),
+            sessions: HashMap::new(),
+            alarms: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub fn project(&self, id: &ProjectId) -> Option<&Project> {
+        self.projects.get(id)
+    }
+
+    pub fn projects(&self) -> impl Iterator<Item = &Project> {
+        self.projects.values()
+    }
+
+    pub fn image(&self, id: &Digest) -> Option<&Image> {
+        self.images.get(id)
+    }
+
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.images.values()
+    }
+
+    pub fn device(&self, mac: Mac) -> Option<&Device> {
+        self.devices.get(&mac)
+    }
+
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    pub fn addresses(&self) -> &AddressBook {
+        &self.addresses
+    }
+
+    pub fn alarms(&self) -> &BTreeMap<String, String> {
+        &self.alarms
+    }
+
+    pub fn cursor(&self, sink: &str) -> u64 {
+        self.cursors.get(sink).copied().unwrap_or(0)
+    }
+
+    pub fn cursors(&self) -> &BTreeMap<String, u64> {
+        &self.cursors
+    }
+
+    /// Puts what the tables say of a device onto the floor.
+    pub fn learn_device(&mut self, device: Device) {
+        if let Some(serial) = device.serial {
+            self.serials.entry(serial).or_insert(device.mac);
+        }
+        self.devices.entry(device.mac).or_insert(device);
+    }
+
+    pub fn learn_session(&mut self, session: Session) {
+        self.sessions.entry(session.id).or_insert(session);
+    }
+
+    pub fn learn_project(&mut self, project: Project) {
+        self.projects.insert(project.id.clone(), project);
+    }
+
+    pub fn learn_image(&mut self, image: Image) {
+        self.images.insert(image.id, image);
+    }
+
+    pub fn learn_lease(&mut self, mac: Mac, address: Ipv4Addr, until: Timestamp) {
+        self.addresses.lease(mac, address, until);
+    }
+
+    pub fn learn_quarantine(&mut self, address: Ipv4Addr, until: Timestamp) {
+        self.addresses.set_aside(address, until);
+    }
+
+    pub fn learn_alarm(&mut self, code: String, detail: String) {
+        self.alarms.insert(code, detail);
+    }
+
+    pub fn learn_cursor(&mut self, sink: String, seq: u64) {
+        self.cursors.insert(sink, seq);
+    }
+
+    /// Drops what was not touched since `before`: closed sessions, and devices without an open one.
+    pub fn forget_idle(&mut self, before: Timestamp) {
+        self.sessions.retain(|_, session| session.ended.as_ref().is_none_or(|ended| ended.at >= before));
+        let kept: std::collections::HashSet<Mac> = self.sessions.values().map(|session| session.mac).collect();
+        self.devices.retain(|mac, device| device.seen_at >= before || kept.contains(mac));
+        let devices = &self.devices;
+        self.serials.retain(|_, mac| devices.contains_key(mac));
+    }
+
+    /// What follows from an input, without anything changing yet. A refusal leaves no trace.
+    pub fn decide(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
+        match input {
+            Input::Observed(observation) => self.observe(observation, now),
+            Input::Commanded(command) => self.carry_out(command, now),
+            Input::Tick => Ok(Decision::noted(self.passed_deadlines(now))),
+        }
+    }
+
+    fn observe(&self, observation: &Observation, now: Timestamp) -> Result<Decision, Refusal> {
+        match observation {
+            Observation::StationStarted { version } => {
+                Ok(Decision::noted(vec![Event::StationStarted { version: version.clone() }.into()]))
+            }
+            Observation::StationStopping { reason } => {
+                Ok(Decision::noted(vec![Event::StationStopped { reason: reason.clone() }.into()]))
+            }
+            Observation::Dhcp(ask) => Ok(self.dhcp_asked(ask, now)),
+            Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
+            Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
+            Observation::BootFiles { address, files } => Ok(Decision::noted(vec![
+                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }.into(),
+            ])),
+            Observation::ScriptAsked(ask) => self.script_asked(ask, now),
+            Observation::Reported(report) => self.reported(report, now),
+            Observation::Progressed { session, token, bytes, .. } => self.progressed(*session, token, *bytes),
+            Observation::ImageFlow { session, bytes, open } => {
+                Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
+            }
+            Observation::ImageIngested(image) => Ok(self.image_ingested(image)),
+            Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
+                Event::ImageRejected { name: name.clone(), code: code.clone(), detail: detail.clone(), sha256: *sha256 }.into(),
+            ])),
+            Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
+            Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
+            Observation::AlarmCleared { code } => Ok(Decision::noted(match self.alarms.contains_key(code) {
+                true => vec![Event::AlarmCleared { code: code.clone() }.into()],
+                false => Vec::new(),
+            })),
+        }
+    }
+
+    /// An alarm is raised once until it is cleared.
+    fn alarm(&self, code: &str, detail: &str) -> Vec<Fact> {
+        if self.alarms.contains_key(code) {
+            return Vec::new();
+        }
+        vec![Event::AlarmRaised { code: code.to_owned(), detail: detail.to_owned() }.into()]
+    }
+
+    /// A cursor never moves back.
+    fn delivered(&self, sink: &str, seq: u64) -> Decision {
+        if seq <= self.cursor(sink) {
+            return Decision::noted(Vec::new());
+        }
+        Decision::noted(vec![Note::CursorMoved { sink: sink.to_owned(), seq }.into()])
+    }
+
+    /// The same image again is the same image.
+    fn image_ingested(&self, image: &Image) -> Decision {
+        match self.images.contains_key(&image.id) {
+            true => Decision::noted(Vec::new()),
+            false => Decision::noted(vec![Event::ImageAdded(image.clone()).into()]),
+        }
+    }
+
+    /// Takes in what happened. Cannot fail: what happened, happened.
+    pub fn apply(&mut self, fact: &Fact, at: Timestamp) {
+        match fact {
+            Fact::Event(event) => self.apply_event(event, at),
+            Fact::Note(note) => self.apply_note(note, at),
+        }
+    }
+
+    fn apply_event(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::AlarmRaised { code, detail } => {
+                self.alarms.insert(code.clone(), detail.clone());
+            }
+            Event::AlarmCleared { code } => {
+                self.alarms.remove(code);
+            }
+            Event::ImageAdded(image) => {
+                self.images.insert(image.id, image.clone());
+            }
+            Event::ImageRemoved { image, .. } => {
+                self.images.remove(image);
+            }
+            Event::ProjectCreated(project) | Event::ProjectUpdated(project) => {
+                self.projects.insert(project.id.clone(), project.clone());
+            }
+            Event::ProjectActivated { project, revision } => self.switch_project(project, true, *revision, at),
+            Event::ProjectDeactivated { project, revision } => self.switch_project(project, false, *revision, at),
+            Event::ProjectDeleted { project } => {
+                self.projects.remove(project);
+            }
+            Event::StationStarted { .. }
+            | Event::StationStopped { .. }
+            | Event::EventsDeadlettered { .. }
+            | Event::ImageRejected { .. }
+            | Event::CommandCompleted { .. } => {}
+            _ => self.apply_device_event(event, at),
+        }
+    }
+
+    fn switch_project(&mut self, id: &ProjectId, active: bool, revision: u64, at: Timestamp) {
+        if let Some(project) = self.projects.get_mut(id) {
+            project.active = active;
+            project.revision = revision;
+            project.updated_at = at;
+        }
+    }
+
+    fn apply_note(&mut self, note: &Note, at: Timestamp) {
+        match note {
+            Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
+            Note::Released { mac, address } => self.addresses.release(*mac, *address, at),
+            Note::Quarantined { address, until } => self.addresses.set_aside(*address, *until),
+            Note::BootSeen { mac, identity } => self.boot_seen(*mac, *identity, at),
+            Note::TokenIssued { session, token } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.token = token.clone();
+                }
+            }
+            Note::CursorMoved { sink, seq } => {
+                self.cursors.insert(sink.clone(), *seq);
+            }
+            Note::Sign { session, .. } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.life.last_sign = at;
+                }
+            }
+            Note::Flow { session, bytes, open } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    let life = &mut session.life;
+                    if *bytes != life.image_bytes || *open > life.open_images {
+                        life.last_byte = at;
+                    }
+                    life.last_sign = at;
+                    life.image_bytes = *bytes;
+                    life.open_images = *open;
+                }
+            }
+            Note::BootFiles { .. } | Note::LateReport { .. } => {}
+        }
+    }
+}
+
+/// The rows that a fact changes: the tables are written from the floor as it stands after.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub device: Option<Mac>,
+    pub session: Option<SessionId>,
+    pub project: Option<ProjectId>,
+    pub image: Option<Digest>,
+    pub alarm: Option<String>,
+}
+
+impl Fact {
+    pub fn touches(&self) -> Touched {
+        let nothing = Touched::default();
+        match self {
+            Self::Event(event) => match event.as_ref() {
+                Event::ImageAdded(image) => Touched { image: Some(image.id), ..nothing },
+                Event::ImageRemoved { image, .. } => Touched { image: Some(*image), ..nothing },
+                Event::ProjectCreated(project) | Event::ProjectUpdated(project) => {
+                    Touched { project: Some(project.id.clone()), ..nothing }
+                }
+                Event::ProjectActivated { project, .. }
+                | Event::ProjectDeactivated { project, .. }
+                | Event::ProjectDeleted { project } => Touched { project: Some(project.clone()), ..nothing },
+                Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
+                    Touched { alarm: Some(code.clone()), ..nothing }
+                }
+                _ => match event.device() {
+                    Some(device) => Touched { device: Some(device.mac), session: device.session, ..nothing },
+                    None => nothing,
+                },
+            },
+            Self::Note(Note::BootSeen { mac, .. }) => Touched { device: Some(*mac), ..nothing },
+            Self::Note(Note::TokenIssued { session, .. }) => Touched { session: Some(*session), ..nothing },
+            Self::Note(_) => nothing,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Reading beside the writer: two read-only connections, so that no question waits for the pen.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use crate::core::floor::Device;
+use crate::core::device::{Mac, Serial};
+use crate::core::plan::SessionId;
+use crate::core::session::Session;
+use crate::ledger::{Ledger, Recorded, SubmitError};
+use crate::store::{StoreError, journal, open_reader, outbox, query, tables};
+
+pub use crate::store::query::SessionFilter;
+
+const CONNECTIONS: usize = 2;
+
+#[derive(Clone)]
+pub struct Readers {
+    /// A std mutex: held only to take a connection out or put it back.
+    idle: Arc<Mutex<Vec<Connection>>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connections: Vec<Connection> = (0..CONNECTIONS).map(|_| open_reader(path)).collect::<Result<_, _>>()?;
+        Ok(Self { idle: Arc::new(Mutex::new(connections)), turns: Arc::new(Semaphore::new(CONNECTIONS)) })
+    }
+
+    pub async fn ask<T, F>(&self, question: F) -> Result<T, SubmitError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| SubmitError::Closed)?;
+        let idle = Arc::clone(&self.idle);
+        let answer = tokio::task::spawn_blocking(move || {
+            let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = taken.expect("as many connections as turns");
+            let answer = question(&connection);
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            drop(turn);
+            answer
+        });
+        match answer.await {
+            Ok(answer) => answer.map_err(|error| SubmitError::Unavailable(error.to_string())),
+            Err(_) => Err(SubmitError::Closed),
+        }
+    }
+}
+
+impl Ledger {
+    /// Up to which event a sink has acknowledged; 0 for a new one. (`Observation::Delivered` moves it.)
+    pub async fn cursor(&self, sink: &str) -> Result<u64, SubmitError> {
+        let sink = sink.to_owned();
+        self.readers.ask(move |connection| outbox::cursor(connection, &sink)).await
+    }
+
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, SubmitError> {
+        self.readers.ask(move |connection| tables::session(connection, id)).await
+    }
+
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Session>, SubmitError> {
+        self.readers.ask(move |connection| query::sessions(connection, &filter)).await
+    }
+
+    pub async fn outcomes(&self) -> Result<Vec<(String, u64)>, SubmitError> {
+        self.readers.ask(query::outcomes).await
+    }
+
+    pub async fn device(&self, mac: Mac) -> Result<Option<Device>, SubmitError> {
+        self.readers.ask(move |connection| tables::device(connection, mac)).await
+    }
+
+    pub async fn device_by_serial(&self, serial: Serial) -> Result<Option<Device>, SubmitError> {
+        self.readers.ask(move |connection| tables::device_by_serial(connection, serial)).await
+    }
+
+    /// Devices in the order of their MAC, after one.
+    pub async fn devices(&self, after: String, limit: u32) -> Result<Vec<Device>, SubmitError> {
+        self.readers.ask(move |connection| tables::devices(connection, &after, limit)).await
+    }
+
+    pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
+        self.readers.ask(move |connection| journal::read(connection, after, limit)).await
+    }
+}

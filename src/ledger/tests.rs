@@ -1,0 +1,205 @@
+//! The ledger with a real database and a clock moved by hand.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::core::address::Pool;
+use crate::core::command::{Envelope, Status, Transport};
+use crate::core::device::Facts;
+use crate::core::floor::{Deadlines, Settings};
+use crate::core::image::{Compression, Digest, Image};
+use crate::core::observation::{Evidence, Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::plan::SessionId;
+use crate::core::session::StepName;
+use crate::core::time::Timestamp;
+use crate::core::view::Answer;
+use crate::ledger::{Clock, Ledger, Receipt, SubmitError};
+
+const START: Timestamp = Timestamp::from_millis(1_763_791_202_113);
+
+fn settings() -> Settings {
+    Settings {
+        station: "st-01".to_owned(),
+        version: "0.0.0".to_owned(),
+        pool: Pool {
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            first: Ipv4Addr::new(10, 0, 0, 2),
+            last: Ipv4Addr::new(10, 0, 0, 200),
+            lease: Duration::from_secs(3600),
+            reservations: BTreeMap::new(),
+        },
+        max_attempts: 3,
+        deadlines: Deadlines::default(),
+    }
+}
+
+fn open(folder: &Path, clock: &Clock) -> (Ledger, std::thread::JoinHandle<()>) {
+    Ledger::open(&folder.join("bootline.db"), "", settings(), clock.clone()).unwrap()
+}
+
+fn image() -> Image {
+    Image {
+        id: Digest::new([1; 32]),
+        name: "a.img".to_owned(),
+        size_bytes: 1024,
+        compression: Compression::Raw,
+        raw_sha256: Digest::new([1; 32]),
+        raw_size_bytes: 1024,
+        added_at: START,
+    }
+}
+
+async fn order(ledger: &Ledger, name: &str, body: &str) -> crate::core::command::Reply {
+    let minted_id = uuid::Uuid::now_v7().to_string().parse().unwrap();
+    let envelope = Envelope { name: Some(name), id: None, minted_id, transport: Transport::Rest, now: ledger.now() };
+    ledger.command(body.as_bytes(), &envelope).await
+}
+
+async fn with_project(ledger: &Ledger) {
+    ledger.submit(Input::Observed(Observation::ImageIngested(image()))).await.unwrap();
+    let reply = order(ledger, "project.create", r#"{"params":{"name":"Gateway","image":"a.img","active":true}}"#).await;
+    assert_eq!(reply.status, Status::Succeeded, "{reply:?}");
+}
+
+async fn ask(ledger: &Ledger, n: u8) -> Receipt {
+    let ask = ScriptAsk {
+        serial: crate::core::device::Serial(u64::from(n)),
+        mac: Some(crate::core::device::Mac::new([2, 0, 0, 0, 0, n])),
+        address: Ipv4Addr::new(127, 0, 0, 1),
+        facts: Facts { storage_sectors: Some(1000), ..Facts::default() },
+        fresh_session: SessionId(uuid::Uuid::now_v7()),
+        fresh_token: "tok".parse().unwrap(),
+    };
+    ledger.submit(Input::Observed(Observation::ScriptAsked(Box::new(ask)))).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_follower_hears_the_past_and_the_present_by_the_same_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path(), &Clock::by_hand(START));
+    with_project(&ledger).await;
+    let mut follower = ledger.follow(0);
+    let past = follower.next().await.unwrap();
+    let names: Vec<&str> = past.iter().map(|event| event.name.as_str()).collect();
+    assert_eq!(names, ["image.added", "project.created", "project.activated", "command.completed"]);
+    ask(&ledger, 1).await;
+    let present = follower.next().await.unwrap();
+    assert_eq!(present[0].seq, past.last().unwrap().seq + 1);
+    let body: serde_json::Value = serde_json::from_slice(&present.last().unwrap().body).unwrap();
+    assert_eq!(body["type"], "io.bootline.device.started.v1");
+    assert_eq!(body["subject"], "device/020000000001");
+    assert_eq!(body["sequence"], format!("{:020}", present.last().unwrap().seq));
+    assert!(!String::from_utf8_lossy(&present.last().unwrap().body).contains("tok\""), "the token stays private");
+}
+
+#[tokio::test]
+async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::by_hand(START);
+    let (ledger, thread) = open(folder.path(), &clock);
+    with_project(&ledger).await;
+    let Answer::Session(session) = ask(&ledger, 1).await.answer else { panic!("no session") };
+    drop(ledger);
+    thread.join().unwrap();
+
+    let (ledger, _) = open(folder.path(), &clock);
+    let report = |what| {
+        let report = Report { session: session.id, token: session.token.clone(), what };
+        ledger.submit(Input::Observed(Observation::Reported(report)))
+    };
+    report(Reported::StepCompleted { step: StepName::Write, evidence: Evidence::default() }).await.unwrap();
+    let seen = Evidence {
+        bytes: Some(1024),
+        sha256: Some(Digest::new([1; 32])),
+        cache: Some(crate::core::observation::Cache::Dropped),
+        warnings: Vec::new(),
+    };
+    report(Reported::StepCompleted { step: StepName::Verify, evidence: seen }).await.unwrap();
+    let receipt = report(Reported::Finished).await.unwrap();
+    assert_eq!(receipt.events[0].name, "device.provisioned");
+    let again = report(Reported::Finished).await.unwrap();
+    assert!(again.events.is_empty(), "the same report again changes nothing");
+}
+
+#[tokio::test]
+async fn the_same_command_again_gets_the_same_answer_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::by_hand(START);
+    let body = r#"{"command_id":"order-0001","params":{"name":"Gateway","image":"a.img"}}"#;
+    let (ledger, thread) = open(folder.path(), &clock);
+    ledger.submit(Input::Observed(Observation::ImageIngested(image()))).await.unwrap();
+    let first = order(&ledger, "project.create", body).await;
+    assert_eq!((first.status, first.replayed), (Status::Succeeded, false));
+    drop(ledger);
+    thread.join().unwrap();
+
+    let (ledger, _) = open(folder.path(), &clock);
+    let newest = ledger.newest();
+    let second = order(&ledger, "project.create", body).await;
+    assert!(second.replayed);
+    assert_eq!(second.result, first.result);
+    assert_eq!(ledger.newest(), newest);
+    let other = order(&ledger, "project.create", r#"{"command_id":"order-0001","params":{"name":"Other","image":"a.img"}}"#).await;
+    assert_eq!((other.code, other.error.unwrap().code.as_str()), (422, "idempotency_mismatch"));
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_leaves_no_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path(), &Clock::by_hand(START));
+    for (name, body, code) in [
+        ("project.activate", r#"{"params":{"project":"nobody"}}"#, "not_found"),
+        ("project.create", r#"{"params":{"name":"x","image":"nothing"}}"#, "not_found"),
+        ("project.create", r#"{"params":{"name":"x","image":"y","verify":false}}"#, "invalid_params"),
+        ("project.list", r#"{"expires_at":"2020-01-01T00:00:00Z"}"#, "expired"),
+        ("device.authorize", r#"{"params":{"device":"020000000001"}}"#, "not_found"),
+    ] {
+        let reply = order(&ledger, name, body).await;
+        assert_eq!(reply.error.map(|problem| problem.code).as_deref(), Some(code), "{body}");
+    }
+    assert_eq!(ledger.newest(), 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_has_not_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path(), &Clock::by_hand(START));
+    with_project(&ledger).await;
+    let before = ledger.newest();
+    let other = rusqlite::Connection::open(folder.path().join("bootline.db")).unwrap();
+    // A full disk, played by a table that takes no more rows.
+    other.execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(FAIL, 'disk is full'); END").unwrap();
+    let refused = order(&ledger, "project.deactivate", r#"{"params":{"project":"gateway"}}"#).await;
+    assert_eq!(refused.code, 503);
+    assert!(!ledger.is_healthy());
+    other.execute_batch("DROP TRIGGER full").unwrap();
+    let reply = order(&ledger, "project.get", r#"{"params":{"project":"gateway"}}"#).await;
+    assert_eq!(reply.result.unwrap()["project"]["active"], true, "the floor forgot what was not written");
+    let done = order(&ledger, "project.deactivate", r#"{"params":{"project":"gateway"}}"#).await;
+    assert_eq!(done.status, Status::Succeeded);
+    assert_eq!(ledger.newest(), before + 2);
+    assert!(ledger.is_healthy());
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_and_a_late_report_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(folder.path(), &Clock::by_hand(START));
+    with_project(&ledger).await;
+    let Answer::Session(session) = ask(&ledger, 1).await.answer else { panic!("no session") };
+    let report = |token: &str, what| {
+        let report = Report { session: session.id, token: token.parse().unwrap(), what };
+        ledger.submit(Input::Observed(Observation::Reported(report)))
+    };
+    let Err(SubmitError::Refused(refusal)) = report("other", Reported::Finished).await else { panic!("taken") };
+    assert_eq!(refusal.code, "bad_token");
+    let failure = Reported::StepFailed { step: StepName::Write, code: "write.download".to_owned(), detail: String::new() };
+    report("tok", failure).await.unwrap();
+    let newest = ledger.newest();
+    let late = report("tok", Reported::StepStarted { step: StepName::Write }).await.unwrap();
+    let Answer::Refused(refusal) = late.answer else { panic!("taken") };
+    assert_eq!((refusal.status, refusal.code.as_str()), (409, "session_closed"));
+    assert_eq!(ledger.newest(), newest);
+}

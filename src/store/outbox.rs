@@ -1,0 +1,30 @@
+//! Cursors: how far each sink has acknowledged the journal.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::core::time::Timestamp;
+use crate::store::{StoreError, count, number};
+
+pub fn save(connection: &Connection, sink: &str, seq: u64, at: Timestamp) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO sink(name, acked_seq, updated) VALUES (?1, ?2, ?3) \
+             ON CONFLICT(name) DO UPDATE SET acked_seq = excluded.acked_seq, updated = excluded.updated",
+        )?
+        .execute(rusqlite::params![sink, number(seq), at.millis()])?;
+    Ok(())
+}
+
+pub fn cursor(connection: &Connection, sink: &str) -> Result<u64, StoreError> {
+    let seq: Option<i64> = connection
+        .prepare_cached("SELECT acked_seq FROM sink WHERE name = ?1")?
+        .query_row([sink], |row| row.get(0))
+        .optional()?;
+    Ok(seq.map_or(0, count))
+}
+
+pub fn cursors(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
+    let mut statement = connection.prepare("SELECT name, acked_seq FROM sink")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, count(row.get(1)?))))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,315 @@
+//! Rows of what the station knows: written from the floor as it stands, read back at start and on demand.
+
+use std::net::Ipv4Addr;
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::core::device::{Facts, Mac, Serial};
+use crate::core::floor::{Device, Floor, Note, Settings};
+use crate::core::image::{Digest, Image};
+use crate::core::observation::Evidence;
+use crate::core::plan::{Plan, SessionId};
+use crate::core::project::{Project, ProjectId};
+use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
+use crate::core::time::Timestamp;
+use crate::store::{StoreError, number, outbox};
+
+/// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
+pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
+    let mut floor = Floor::new(settings);
+    for project in bodies::<Project>(connection, "project", "SELECT body FROM project")? {
+        floor.learn_project(project);
+    }
+    for image in bodies::<Image>(connection, "image", "SELECT body FROM image")? {
+        floor.learn_image(image);
+    }
+    load_addresses(connection, &mut floor)?;
+    let mut alarms = connection.prepare("SELECT code, detail FROM alarm")?;
+    for row in alarms.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let (code, detail) = row?;
+        floor.learn_alarm(code, detail);
+    }
+    for (sink, seq) in outbox::cursors(connection)? {
+        floor.learn_cursor(sink, seq);
+    }
+    for mut session in sessions(connection, "WHERE outcome IS NULL", [])? {
+        // The station was away, not the device: its silence is counted from now.
+        session.life = Life { last_sign: now, last_byte: now, ..Life::default() };
+        if let Some(device) = device(connection, session.mac)? {
+            floor.learn_device(device);
+        }
+        floor.learn_session(session);
+    }
+    Ok(floor)
+}
+
+fn load_addresses(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError> {
+    let mut leases = connection.prepare("SELECT address, mac, until_ms FROM lease")?;
+    for row in leases.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?)))? {
+        let (address, mac, until) = row?;
+        floor.learn_lease(parse("lease", &mac)?, parse("lease", &address)?, Timestamp::from_millis(until));
+    }
+    let mut aside = connection.prepare("SELECT address, until_ms FROM quarantine")?;
+    for row in aside.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))? {
+        let (address, until) = row?;
+        floor.learn_quarantine(parse("quarantine", &address)?, Timestamp::from_millis(until));
+    }
+    Ok(())
+}
+
+fn parse<T: std::str::FromStr>(table: &'static str, text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged { table, what: text.to_owned() })
+}
+
+fn from_json<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged { table, what: error.to_string() })
+}
+
+fn to_json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Damaged { table, what: error.to_string() })
+}
+
+fn bodies<T: DeserializeOwned>(connection: &Connection, table: &'static str, sql: &str) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare(sql)?;
+    let texts: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    texts.iter().map(|text| from_json(table, text)).collect()
+}
+
+pub fn save_project(connection: &Connection, id: &ProjectId, project: Option<&Project>) -> Result<(), StoreError> {
+    match project {
+        Some(project) => connection
+            .prepare_cached("INSERT INTO project(id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body = excluded.body")?
+            .execute([id.as_str(), &to_json("project", project)?])?,
+        None => connection.execute("DELETE FROM project WHERE id = ?1", [id.as_str()])?,
+    };
+    Ok(())
+}
+
+pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) -> Result<(), StoreError> {
+    match image {
+        Some(image) => connection
+            .prepare_cached("INSERT INTO image(id, name, body) VALUES (?1, ?2, ?3) ON CONFLICT(id) DO UPDATE SET body = excluded.body")?
+            .execute([&id.to_string(), &image.name, &to_json("image", image)?])?,
+        None => connection.execute("DELETE FROM image WHERE id = ?1", [id.to_string()])?,
+    };
+    Ok(())
+}
+
+pub fn save_alarm(connection: &Connection, code: &str, detail: Option<&String>, at: Timestamp) -> Result<(), StoreError> {
+    match detail {
+        Some(detail) => connection.execute(
+            "INSERT INTO alarm(code, detail, at) VALUES (?1, ?2, ?3) ON CONFLICT(code) DO NOTHING",
+            rusqlite::params![code, detail, at.millis()],
+        )?,
+        None => connection.execute("DELETE FROM alarm WHERE code = ?1", [code])?,
+    };
+    Ok(())
+}
+
+pub fn save_device(connection: &Connection, device: &Device) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO device(mac, serial, serial8, seen_at, body) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT(mac) DO UPDATE \
+             SET serial = excluded.serial, serial8 = excluded.serial8, seen_at = excluded.seen_at, body = excluded.body",
+        )?
+        .execute(rusqlite::params![
+            device.mac.to_string(),
+            device.serial.map(|serial| serial.to_string()),
+            device.serial8().map(|serial8| serial8.to_string()),
+            device.seen_at.millis(),
+            to_json("device", device)?,
+        ])?;
+    Ok(())
+}
+
+pub fn device(connection: &Connection, mac: Mac) -> Result<Option<Device>, StoreError> {
+    one_device(connection, "SELECT body FROM device WHERE mac = ?1", &mac.to_string())
+}
+
+/// The device that showed this serial last.
+pub fn device_by_serial(connection: &Connection, serial: Serial) -> Result<Option<Device>, StoreError> {
+    one_device(connection, "SELECT body FROM device WHERE serial = ?1 ORDER BY seen_at DESC LIMIT 1", &serial.to_string())
+}
+
+fn one_device(connection: &Connection, sql: &str, key: &str) -> Result<Option<Device>, StoreError> {
+    let body: Option<String> = connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
+    body.map(|body| from_json("device", &body)).transpose()
+}
+
+/// Devices in the order of their MAC, after one.
+pub fn devices(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Device>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT body FROM device WHERE mac > ?1 ORDER BY mac LIMIT ?2")?;
+    let texts: Vec<String> =
+        statement.query_map(rusqlite::params![after, i64::from(limit)], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    texts.iter().map(|text| from_json("device", text)).collect()
+}
+
+/// The part of a session that no query asks for.
+#[derive(Serialize, Deserialize)]
+struct SessionBody {
+    facts: Facts,
+    plan: Plan,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    running: Option<Running>,
+    done: Vec<(StepName, Evidence)>,
+}
+
+pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
+    let body = SessionBody {
+        facts: session.facts.clone(),
+        plan: session.plan.clone(),
+        running: session.running,
+        done: session.done.clone(),
+    };
+    let ended = session.ended.as_ref();
+    connection
+        .prepare_cached(
+            "INSERT INTO session(id, mac, attempt, project, image, token, started_at, outcome, ended_at, code, detail, body) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT(id) DO UPDATE SET token = excluded.token, \
+             outcome = excluded.outcome, ended_at = excluded.ended_at, code = excluded.code, detail = excluded.detail, body = excluded.body",
+        )?
+        .execute(rusqlite::params![
+            session.id.to_string(),
+            session.mac.to_string(),
+            session.attempt,
+            session.project.as_str(),
+            session.plan.image.to_string(),
+            session.token.as_str(),
+            session.started_at.millis(),
+            ended.map(|ended| ended.outcome.as_str()),
+            ended.map(|ended| ended.at.millis()),
+            ended.and_then(|ended| ended.code.as_deref()),
+            ended.and_then(|ended| ended.detail.as_deref()),
+            to_json("session", &body)?,
+        ])?;
+    Ok(())
+}
+
+pub fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>, StoreError> {
+    Ok(sessions(connection, "WHERE id = ?1", [id.to_string()])?.pop())
+}
+
+/// `clause` is our own text; values come as parameters.
+pub fn sessions<P: rusqlite::Params>(connection: &Connection, clause: &str, params: P) -> Result<Vec<Session>, StoreError> {
+    let sql = format!(
+        "SELECT id, mac, attempt, project, token, started_at, outcome, ended_at, code, detail, body FROM session {clause}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows: Vec<SessionRow> = statement.query_map(params, SessionRow::read)?.collect::<Result<_, _>>()?;
+    rows.into_iter().map(SessionRow::session).collect()
+}
+
+struct SessionRow {
+    id: String,
+    mac: String,
+    attempt: u32,
+    project: String,
+    token: String,
+    started_at: i64,
+    outcome: Option<String>,
+    ended_at: Option<i64>,
+    code: Option<String>,
+    detail: Option<String>,
+    body: String,
+}
+
+impl SessionRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            mac: row.get(1)?,
+            attempt: row.get(2)?,
+            project: row.get(3)?,
+            token: row.get(4)?,
+            started_at: row.get(5)?,
+            outcome: row.get(6)?,
+            ended_at: row.get(7)?,
+            code: row.get(8)?,
+            detail: row.get(9)?,
+            body: row.get(10)?,
+        })
+    }
+
+    fn session(self) -> Result<Session, StoreError> {
+        let body: SessionBody = from_json("session", &self.body)?;
+        let outcome = match self.outcome.as_deref() {
+            None => None,
+            Some("passed") => Some(Outcome::Passed),
+            Some("failed") => Some(Outcome::Failed),
+            Some("aborted") => Some(Outcome::Aborted),
+            Some("interrupted") => Some(Outcome::Interrupted),
+            Some(other) => return Err(StoreError::Damaged { table: "session", what: other.to_owned() }),
+        };
+        Ok(Session {
+            id: parse("session", &self.id)?,
+            mac: parse("session", &self.mac)?,
+            attempt: self.attempt,
+            project: parse("session", &self.project)?,
+            facts: body.facts,
+            plan: body.plan,
+            token: parse("session", &self.token)?,
+            started_at: Timestamp::from_millis(self.started_at),
+            running: body.running,
+            done: body.done,
+            ended: outcome.map(|outcome| Ended {
+                outcome,
+                at: Timestamp::from_millis(self.ended_at.unwrap_or_default()),
+                code: self.code,
+                detail: self.detail,
+            }),
+            life: Life::default(),
+        })
+    }
+}
+
+/// Notes that are rows of their own.
+pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<(), StoreError> {
+    match note {
+        Note::Leased { mac, address, until } => save_lease(connection, *mac, *address, *until),
+        Note::Released { mac, address } => {
+            connection
+                .prepare_cached("UPDATE lease SET until_ms = ?3 WHERE address = ?1 AND mac = ?2")?
+                .execute(rusqlite::params![address.to_string(), mac.to_string(), at.millis()])?;
+            Ok(())
+        }
+        Note::Quarantined { address, until } => {
+            let address = address.to_string();
+            connection.execute("DELETE FROM lease WHERE address = ?1", [&address])?;
+            connection.execute(
+                "INSERT INTO quarantine(address, until_ms) VALUES (?1, ?2) ON CONFLICT(address) DO UPDATE SET until_ms = excluded.until_ms",
+                rusqlite::params![address, until.millis()],
+            )?;
+            Ok(())
+        }
+        Note::BootFiles { mac, address, files } => {
+            let mut insert = connection
+                .prepare_cached("INSERT INTO boot_file(mac, address, at, name, bytes, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            for file in files {
+                let (mac, address) = (mac.map(|mac| mac.to_string()), address.to_string());
+                insert.execute(rusqlite::params![mac, address, file.at.millis(), file.name, number(file.bytes), file.result.as_str()])?;
+            }
+            Ok(())
+        }
+        Note::LateReport { session, what } => {
+            connection.execute(
+                "INSERT INTO late_report(session, at, what) VALUES (?1, ?2, ?3)",
+                rusqlite::params![session.to_string(), at.millis(), format!("{what:?}")],
+            )?;
+            Ok(())
+        }
+        Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
+        // Rows of the device and the session hold these; signs of life are not written.
+        Note::BootSeen { .. } | Note::TokenIssued { .. } | Note::Sign { .. } | Note::Flow { .. } => Ok(()),
+    }
+}
+
+fn save_lease(connection: &Connection, mac: Mac, address: Ipv4Addr, until: Timestamp) -> Result<(), StoreError> {
+    let (mac, address) = (mac.to_string(), address.to_string());
+    connection.prepare_cached("DELETE FROM quarantine WHERE address = ?1")?.execute([&address])?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO lease(address, mac, until_ms) VALUES (?1, ?2, ?3)")?
+        .execute(rusqlite::params![address, mac, until.millis()])?;
+    Ok(())
+}
