@@ -1,0 +1,383 @@
+//! What a client is answered: the reply as a value, and where it goes (RFC 2131 §4.1, §4.3).
+//!
+//! A bootloader gets everything at once and whatever it asked for: its request list names neither the lease time nor
+//! the server. Order and values are those of a server that is known to boot these boards.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::core::device::Mac;
+use crate::core::view::{DhcpVerdict, Lease};
+use crate::dhcp::packet::{BROADCAST, Kind, Message, Op, code};
+use crate::dhcp::pi;
+
+/// The station as its clients see it. It is DHCP server, TFTP server and router in one, because bootloaders differ in
+/// which of the three they believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    pub server: Ipv4Addr,
+    pub prefix_len: u8,
+}
+
+/// Where a reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    Broadcast,
+    /// To a client that may not answer ARP yet.
+    Unicast {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    Relay(Ipv4Addr),
+}
+
+/// The reply to a message that the core has judged; nothing if there is nothing to say.
+pub fn answer(ask: &Message, verdict: DhcpVerdict, station: Station) -> Option<(Message, To)> {
+    let reply = match (verdict, ask.kind()?) {
+        (DhcpVerdict::Lease(lease), Kind::Discover) => leased(ask, Kind::Offer, lease, station),
+        (DhcpVerdict::Lease(lease), Kind::Request) => leased(ask, Kind::Ack, lease, station),
+        (DhcpVerdict::Nak, Kind::Request) => refused(ask, station),
+        (DhcpVerdict::OptionsOnly, Kind::Inform) => informed(ask, station),
+        _ => return None,
+    };
+    let to = destination(ask, &reply);
+    Some((reply, to))
+}
+
+fn leased(ask: &Message, kind: Kind, lease: Lease, station: Station) -> Message {
+    let mut options = head(kind, station);
+    options.extend(times(lease.time));
+    options.extend(network(station));
+    options.extend(boot(ask, station));
+    options.extend(echo(ask));
+    Message {
+        yiaddr: lease.address,
+        siaddr: station.server,
+        ciaddr: ask.ciaddr,
+        ..reply(ask, options)
+    }
+}
+
+fn informed(ask: &Message, station: Station) -> Message {
+    let mut options = head(Kind::Ack, station);
+    options.extend(network(station));
+    options.extend(boot(ask, station));
+    options.extend(echo(ask));
+    Message {
+        siaddr: station.server,
+        ciaddr: ask.ciaddr,
+        ..reply(ask, options)
+    }
+}
+
+fn refused(ask: &Message, station: Station) -> Message {
+    let mut options = head(Kind::Nak, station);
+    options.push((code::MESSAGE, b"the address is not yours".to_vec()));
+    options.extend(echo(ask));
+    let mut nak = reply(ask, options);
+    // RFC 2131 §4.3.2: the relay is told to broadcast it, for the client has no address to take it with.
+    if !ask.giaddr.is_unspecified() {
+        nak.flags |= BROADCAST;
+    }
+    nak
+}
+
+fn reply(ask: &Message, options: Vec<(u8, Vec<u8>)>) -> Message {
+    let empty = Message::request(ask.xid, ask.chaddr, options);
+    Message {
+        op: Op::Reply,
+        flags: ask.flags,
+        giaddr: ask.giaddr,
+        ..empty
+    }
+}
+
+fn head(kind: Kind, station: Station) -> Vec<(u8, Vec<u8>)> {
+    vec![
+        (code::KIND, vec![kind as u8]),
+        (code::SERVER_ID, station.server.octets().to_vec()),
+    ]
+}
+
+fn times(lease: Duration) -> [(u8, Vec<u8>); 3] {
+    let seconds = |time: Duration| {
+        u32::try_from(time.as_secs())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes()
+            .to_vec()
+    };
+    [
+        (code::LEASE_TIME, seconds(lease)),
+        (code::RENEWAL_TIME, seconds(lease / 2)),
+        (code::REBINDING_TIME, seconds(lease.saturating_mul(7) / 8)),
+    ]
+}
+
+fn network(station: Station) -> [(u8, Vec<u8>); 3] {
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(station.prefix_len.min(32)))
+        .unwrap_or(0);
+    let broadcast = u32::from(station.server) | !mask;
+    [
+        (code::SUBNET_MASK, mask.to_be_bytes().to_vec()),
+        (code::BROADCAST_ADDRESS, broadcast.to_be_bytes().to_vec()),
+        (code::ROUTER, station.server.octets().to_vec()),
+    ]
+}
+
+/// What makes a bootloader take this offer as a boot offer.
+fn boot(ask: &Message, station: Station) -> Vec<(u8, Vec<u8>)> {
+    if !pi::is_bootloader(ask) {
+        return Vec::new();
+    }
+    let mut options = vec![
+        (code::TFTP_SERVER, station.server.to_string().into_bytes()),
+        (code::VENDOR_CLASS, b"PXEClient".to_vec()),
+    ];
+    if let Some(id) = ask.option(code::MACHINE_ID) {
+        options.push((code::MACHINE_ID, id.to_vec()));
+    }
+    options.push((code::VENDOR_SPECIFIC, pi::vendor_options(pi::identify(ask))));
+    options
+}
+
+/// The client's own words, given back: its id (RFC 6842) and, last, what a relay or switch has added (RFC 3046).
+fn echo(ask: &Message) -> impl Iterator<Item = (u8, Vec<u8>)> {
+    [code::CLIENT_ID, code::RELAY_AGENT]
+        .into_iter()
+        .filter_map(|code| ask.option(code).map(|value| (code, value.to_vec())))
+}
+
+fn destination(ask: &Message, reply: &Message) -> To {
+    let mac = ask.chaddr;
+    if !ask.giaddr.is_unspecified() {
+        return To::Relay(ask.giaddr);
+    }
+    if reply.kind() == Some(Kind::Nak) {
+        return To::Broadcast;
+    }
+    if !ask.ciaddr.is_unspecified() {
+        return To::Unicast {
+            mac,
+            address: ask.ciaddr,
+        };
+    }
+    if ask.wants_broadcast() || reply.yiaddr.is_unspecified() {
+        return To::Broadcast;
+    }
+    To::Unicast {
+        mac,
+        address: reply.yiaddr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dhcproto::{Decodable, Decoder, v4};
+
+    use super::*;
+    use crate::dhcp::tests::{bytes, golden};
+
+    const STATION: Station = Station {
+        server: Ipv4Addr::new(172, 20, 0, 1),
+        prefix_len: 16,
+    };
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 16);
+    const LEASE: DhcpVerdict = DhcpVerdict::Lease(Lease {
+        address: ADDRESS,
+        time: Duration::from_secs(3600),
+    });
+
+    fn codes(message: &Message) -> Vec<u8> {
+        message.options.iter().map(|(code, _)| *code).collect()
+    }
+
+    #[test]
+    fn a_cm4_is_offered_the_golden_bytes_by_unicast() {
+        let discover = golden(include_str!("../../tests/vectors/dhcp/pi4-discover.hex"));
+        let (offer, to) = answer(&discover, LEASE, STATION).unwrap();
+        assert_eq!(
+            offer.encode(),
+            bytes(include_str!("../../tests/vectors/dhcp/pi4-offer.hex"))
+        );
+        assert_eq!(
+            to,
+            To::Unicast {
+                mac: discover.chaddr,
+                address: ADDRESS
+            }
+        );
+    }
+
+    #[test]
+    fn its_request_is_acknowledged_with_the_golden_bytes() {
+        let request = golden(include_str!("../../tests/vectors/dhcp/pi4-request.hex"));
+        let (ack, _) = answer(&request, LEASE, STATION).unwrap();
+        assert_eq!(
+            ack.encode(),
+            bytes(include_str!("../../tests/vectors/dhcp/pi4-ack.hex"))
+        );
+    }
+
+    #[test]
+    fn another_implementation_reads_the_offer_the_same() {
+        let discover = golden(include_str!("../../tests/vectors/dhcp/pi4-discover.hex"));
+        let offer = answer(&discover, LEASE, STATION).unwrap().0.encode();
+        let read = v4::Message::decode(&mut Decoder::new(&offer)).unwrap();
+        assert_eq!(
+            (read.yiaddr(), read.siaddr(), read.xid()),
+            (ADDRESS, STATION.server, discover.xid)
+        );
+        let options = read.opts();
+        assert_eq!(
+            options.get(v4::OptionCode::Router),
+            Some(&v4::DhcpOption::Router(vec![STATION.server]))
+        );
+        assert_eq!(
+            options.get(v4::OptionCode::AddressLeaseTime),
+            Some(&v4::DhcpOption::AddressLeaseTime(3600))
+        );
+        assert_eq!(
+            options.get(v4::OptionCode::MessageType),
+            Some(&v4::DhcpOption::MessageType(v4::MessageType::Offer))
+        );
+    }
+
+    #[test]
+    fn the_rom_of_a_pi_3_gets_three_spaces() {
+        let discover = golden(include_str!(
+            "../../tests/vectors/dhcp/pi3-rom-discover.hex"
+        ));
+        let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
+        let menu = offer.option(code::VENDOR_SPECIFIC).unwrap();
+        assert_eq!(
+            menu,
+            b"\x06\x01\x03\x0a\x04\0PXE\x09\x17\0\0\x14Raspberry Pi Boot   \xff"
+        );
+        let discover = golden(include_str!(
+            "../../tests/vectors/dhcp/pi3-bootcode-discover.hex"
+        ));
+        let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
+        assert!(
+            offer
+                .option(code::VENDOR_SPECIFIC)
+                .unwrap()
+                .ends_with(b"\x09\x14\0\0\x11Raspberry Pi Boot\xff")
+        );
+    }
+
+    #[test]
+    fn linux_gets_a_plain_offer_with_its_id() {
+        let discover = golden(include_str!("../../tests/vectors/dhcp/udhcpc-discover.hex"));
+        let (offer, to) = answer(&discover, LEASE, STATION).unwrap();
+        assert_eq!(codes(&offer), [53, 54, 51, 58, 59, 1, 28, 3, 61]);
+        assert_eq!(
+            to,
+            To::Unicast {
+                mac: discover.chaddr,
+                address: ADDRESS
+            }
+        );
+    }
+
+    #[test]
+    fn the_broadcast_flag_is_obeyed_and_kept() {
+        let discover = golden(include_str!(
+            "../../tests/vectors/dhcp/uefi-http-discover.hex"
+        ));
+        let (offer, to) = answer(&discover, LEASE, STATION).unwrap();
+        assert_eq!((to, offer.flags), (To::Broadcast, BROADCAST));
+    }
+
+    #[test]
+    fn a_refusal_is_broadcast_and_names_no_address() {
+        let request = golden(include_str!("../../tests/vectors/dhcp/pi4-request.hex"));
+        let (nak, to) = answer(&request, DhcpVerdict::Nak, STATION).unwrap();
+        assert_eq!((codes(&nak), to), (vec![53, 54, 56], To::Broadcast));
+        assert_eq!(
+            (nak.yiaddr, nak.siaddr),
+            (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED)
+        );
+    }
+
+    #[test]
+    fn a_relay_gets_the_reply_with_its_own_words_last() {
+        let relay = Ipv4Addr::new(172, 20, 0, 2);
+        let mut discover = golden(include_str!("../../tests/vectors/dhcp/pi4-discover.hex"));
+        discover.giaddr = relay;
+        discover
+            .options
+            .insert(0, (code::RELAY_AGENT, vec![1, 1, 7]));
+        let (offer, to) = answer(&discover, LEASE, STATION).unwrap();
+        assert_eq!((offer.giaddr, to), (relay, To::Relay(relay)));
+        assert_eq!(
+            offer.options.last(),
+            Some(&(code::RELAY_AGENT, vec![1, 1, 7]))
+        );
+        let request = Message {
+            giaddr: relay,
+            ..golden(include_str!("../../tests/vectors/dhcp/pi4-request.hex"))
+        };
+        let (nak, to) = answer(&request, DhcpVerdict::Nak, STATION).unwrap();
+        assert_eq!((nak.flags & BROADCAST, to), (BROADCAST, To::Relay(relay)));
+    }
+
+    #[test]
+    fn who_has_an_address_is_answered_there() {
+        let mut request = golden(include_str!("../../tests/vectors/dhcp/udhcpc-discover.hex"));
+        request.ciaddr = ADDRESS;
+        request.options[0].1 = vec![Kind::Request as u8];
+        let (ack, to) = answer(&request, LEASE, STATION).unwrap();
+        assert_eq!(
+            (ack.ciaddr, to),
+            (
+                ADDRESS,
+                To::Unicast {
+                    mac: request.chaddr,
+                    address: ADDRESS
+                }
+            )
+        );
+        request.options[0].1 = vec![Kind::Inform as u8];
+        let (ack, to) = answer(&request, DhcpVerdict::OptionsOnly, STATION).unwrap();
+        assert_eq!(codes(&ack), [53, 54, 1, 28, 3, 61]);
+        assert_eq!(
+            (ack.yiaddr, to),
+            (
+                Ipv4Addr::UNSPECIFIED,
+                To::Unicast {
+                    mac: request.chaddr,
+                    address: ADDRESS
+                }
+            )
+        );
+    }
+
+    #[test]
+    fn silence_and_verdicts_that_do_not_fit_say_nothing() {
+        let discover = golden(include_str!("../../tests/vectors/dhcp/pi4-discover.hex"));
+        for verdict in [
+            DhcpVerdict::Silent,
+            DhcpVerdict::Nak,
+            DhcpVerdict::OptionsOnly,
+        ] {
+            assert_eq!(answer(&discover, verdict, STATION), None);
+        }
+    }
+
+    #[test]
+    fn the_mask_follows_the_prefix() {
+        let mask = |prefix_len| {
+            network(Station {
+                prefix_len,
+                ..STATION
+            })[0]
+                .1
+                .clone()
+        };
+        assert_eq!(
+            (mask(0), mask(24), mask(32)),
+            (vec![0; 4], vec![255, 255, 255, 0], vec![255; 4])
+        );
+    }
+}
