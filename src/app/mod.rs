@@ -70,7 +70,7 @@ impl Agent {
             Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
             None => None,
         };
-        let tftp = Tftp::bind(config.tftp, ledger.clone()).await?;
+        let tftp = Tftp::bind(config.tftp, ledger.clone())?;
         let devices = Listener::bind("devices", config.http.devices.into()).await?;
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
