@@ -4,28 +4,28 @@ use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::cli::exit;
 use crate::cli::interrupt::interrupted;
 use crate::cli::size::Size;
 use crate::cli::tally::{End, Life, Tally};
 use crate::cli::tools;
 use crate::core::device::Mac;
 use crate::simulator::cage::Scratch;
-use crate::simulator::fleet::{Fleet, FleetError, Settings, some_mac};
+use crate::simulator::fleet::{Fleet, Settings, some_mac};
+use crate::simulator::line::in_full;
 
-/// Boots simulated devices against a station on the network
+/// Simulated devices against a station that runs elsewhere on the segment.
 ///
 /// Each device speaks real DHCP, TFTP and HTTP through a link of its own and runs the served script in a cage of
 /// namespaces, on a plain file as its eMMC. Nothing of this host can be written. Needs root, or to be root in a user
 /// namespace that owns the interface. On a bridge each device gets a port; on another interface a macvlan, which does
 /// not reach this host's own address there.
-///
-/// Example: bootline simulate --devices 20 --interface eth1
 #[derive(Clone, Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "Example:\n  bootline simulate --devices 20 --interface eth1")]
 pub struct Args {
     /// How many devices
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
@@ -48,11 +48,18 @@ pub struct Args {
 }
 
 /// Must be called before any thread exists.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> ExitCode {
     if let Some(complaint) = tools::missing() {
-        eprintln!("bootline simulate: {complaint}");
-        return Ok(ExitCode::from(UNAVAILABLE));
+        eprintln!("bootline: {complaint}");
+        return ExitCode::from(exit::UNAVAILABLE);
     }
+    match begin(args) {
+        Ok(code) => code,
+        Err(error) => exit::say(exit::code_of(&error), &error),
+    }
+}
+
+fn begin(args: &Args) -> Result<ExitCode> {
     let scratch = Scratch::new("simulate").context("cannot make a temporary folder")?;
     // One thread: the devices die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -62,7 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     code
 }
 
-async fn simulate(args: &Args, scratch: &Scratch) -> anyhow::Result<ExitCode> {
+async fn simulate(args: &Args, scratch: &Scratch) -> Result<ExitCode> {
     let begun = Instant::now();
     let settings = Settings {
         count: args.devices,
@@ -75,7 +82,7 @@ async fn simulate(args: &Args, scratch: &Scratch) -> anyhow::Result<ExitCode> {
     };
     let fleet = match Fleet::muster(settings).await {
         Ok(fleet) => fleet,
-        Err(error) if error.is_permission() => return Ok(forbidden(&in_words(&error))),
+        Err(error) if error.is_permission() => return Ok(forbidden(&in_full(&error))),
         Err(error) => return Err(error.into()),
     };
     let mut tally = Tally::default();
@@ -173,15 +180,6 @@ fn print_table(tally: &Tally, devices: u16, seconds: f64) {
 }
 
 fn forbidden(why: &str) -> ExitCode {
-    eprintln!("bootline simulate: {why}; run it as root on a system that allows user namespaces");
-    ExitCode::from(NO_PERMISSION)
+    eprintln!("bootline: {why}; run it as root on a system that allows user namespaces");
+    ExitCode::from(exit::NO_PERMISSION)
 }
-
-fn in_words(error: &FleetError) -> String {
-    crate::simulator::line::in_full(error)
-}
-
-/// `EX_UNAVAILABLE`
-const UNAVAILABLE: u8 = 69;
-/// `EX_NOPERM`
-const NO_PERMISSION: u8 = 77;

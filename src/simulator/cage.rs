@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
+use crate::simulator::attend::attend;
 use crate::simulator::line::{Line, Said};
 
 /// What a cage is for.
@@ -103,6 +104,11 @@ impl Cage {
         self.gate.try_wait()
     }
 
+    /// Waits for the end; Ctrl-C and its relatives are passed on, once politely and once not.
+    pub fn attend(mut self) -> io::Result<ExitStatus> {
+        attend(&mut self.gate, LAST_WORDS)
+    }
+
     fn hear_within(&mut self, wait: Duration) -> Result<Option<Said>, Refused> {
         let line = self.line.as_mut().ok_or_else(|| Refused::Gate("no line".to_owned()))?;
         line.limit(Some(wait)).map_err(Refused::Start)?;
@@ -156,12 +162,19 @@ impl Scratch {
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Leaves it there.
+    pub fn keep(mut self) {
+        self.0 = PathBuf::new();
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Somebody else may have swept it up already.
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            // Somebody else may have swept it up already.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
@@ -186,6 +199,9 @@ fn maps(map: &str, id: u32) -> bool {
 const NOBODY: u32 = 65534;
 /// How long a gate may take to stand in its namespaces.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long everything in a cage may take to end in order; the gate's own limit lies below.
+const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// No cage, so nothing is run.
 #[derive(Debug, thiserror::Error)]

@@ -3,19 +3,16 @@
 //! It stays as the cage's door-keeper: process 1 dies with it, it dies with its parent, and it sweeps up.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
+use crate::simulator::attend::attend;
 use crate::simulator::cage::{Admission, Purpose};
 use crate::simulator::line::{Line, Said};
 
@@ -23,8 +20,8 @@ use crate::simulator::line::{Line, Said};
 pub fn keep(purpose: Purpose) -> ExitCode {
     let kept = Line::inherited().and_then(|mut line| enter(purpose, &mut line));
     match kept {
-        Ok(Some((child, admission))) => {
-            let status = watch(purpose, child);
+        Ok(Some((mut child, admission))) => {
+            let status = attend(&mut child, grace(purpose));
             if let Some(scratch) = &admission.scratch {
                 sweep(scratch);
             }
@@ -69,41 +66,6 @@ fn namespaces() -> CloneFlags {
         | CloneFlags::CLONE_NEWIPC
 }
 
-/// Waits for process 1. SIGTERM asks it to end, and ends it when it has not after a while.
-fn watch(purpose: Purpose, mut child: Child) -> io::Result<ExitStatus> {
-    let mut wanted = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        wanted.add(signal);
-    }
-    wanted.thread_block()?;
-    let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let mut deadline: Option<Instant> = None;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        if left == Some(Duration::ZERO) {
-            child.kill()?;
-            return child.wait();
-        }
-        let wait = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], wait) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        while let Some(signal) = signals.read_signal()? {
-            if i32::try_from(signal.ssi_signo) == Ok(Signal::SIGCHLD as i32) {
-                continue;
-            }
-            deadline.get_or_insert_with(|| Instant::now() + grace(purpose));
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-        }
-    }
-}
-
 const fn grace(purpose: Purpose) -> Duration {
     match purpose {
         Purpose::Device => Duration::ZERO,
@@ -120,7 +82,8 @@ fn sweep(scratch: &Path) {
     }
 }
 
-fn exit_code(status: ExitStatus) -> ExitCode {
+/// The same code to the outside.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 

@@ -10,6 +10,7 @@
 //!
 //! May import: core, and the pure files `dhcp::packet`, `dhcp::pi` and `tftp::packet`. Start reading at `device.rs`.
 
+pub mod attend;
 pub mod bootloader;
 pub mod cage;
 pub mod device;
