@@ -13,11 +13,7 @@ use nix::unistd::Pid;
 
 /// Waits for the child. A wish to end is passed on as SIGTERM; after `grace`, or at the second wish, the child is killed.
 pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
-    let mut wanted = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        wanted.add(signal);
-    }
-    wanted.thread_block()?;
+    let wanted = hold_signals()?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut deadline: Option<Instant> = None;
     loop {
@@ -45,4 +41,14 @@ pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
             }
         }
     }
+}
+
+/// From now on these signals wait until `attend` looks at them.
+pub fn hold_signals() -> io::Result<SigSet> {
+    let mut wanted = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        wanted.add(signal);
+    }
+    wanted.thread_block()?;
+    Ok(wanted)
 }
