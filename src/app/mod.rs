@@ -70,7 +70,7 @@ impl Agent {
             Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
             None => None,
         };
-        let tftp = Tftp::bind(config.tftp, ledger.clone()).await?;
+        let tftp = Tftp::bind(config.tftp, ledger.clone())?;
         let devices = Listener::bind("devices", config.http.devices.into()).await?;
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
@@ -114,7 +114,7 @@ impl Agent {
         front.spawn("http devices", serve(devices, http::device::router(device_side), front_stop.clone()));
         let operator_side = http::operator::Operator { ledger: ledger.clone(), images: images.clone(), metrics };
         front.spawn("http operators", serve(operators, http::operator::router(operator_side), front_stop.clone()));
-        front.spawn("image sweep", sweep::removed_images(ledger.clone(), images, front_stop.clone()));
+        front.spawn("images", { let stop = front_stop.clone(); async move { Ok(images.run(stop).await?) } });
         front.spawn("clock", tick(ledger.clone(), front_stop.clone()));
         tracing::info!("ready");
 

@@ -107,9 +107,9 @@ fn checked(file: File) -> Result<Config, ConfigError> {
             server,
             prefix_len,
             serve: match file.network.dhcp.serve {
-                Serve::Pi => dhcp::Serve::Pi,
-                Serve::PiPxe => dhcp::Serve::PiPxe,
-                Serve::All => dhcp::Serve::All,
+                Serve::Pi => dhcp::ask::Serve::Pi,
+                Serve::PiPxe => dhcp::ask::Serve::PiPxe,
+                Serve::All => dhcp::ask::Serve::All,
             },
             port: 67,
             client_port: 68,
@@ -172,7 +172,7 @@ fn embedded(file: &File, data: &Path) -> Result<bus::Mqtt, ConfigError> {
         let what = format!("{} is not a loopback address; the embedded broker asks nobody for a password", file.bus.mqtt_listen);
         return Err(wrong("bus.mqtt_listen", what));
     }
-    Ok(bus::Mqtt::Embedded(bus::embedded::Settings { listen: file.bus.mqtt_listen, storage: data.join("broker") }))
+    Ok(bus::Mqtt::Embedded(bus::embedded::Settings { listen: file.bus.mqtt_listen, folder: data.join("broker") }))
 }
 
 #[cfg(not(feature = "embedded-broker"))]

@@ -65,8 +65,10 @@ impl Images {
     }
 
     /// Takes in an upload. An image that is there already is no error: it is the same image.
-    pub async fn take<S, E>(&self, name: &str, expected: Option<Digest>, upload: S) -> Result<Image, Refusal>
+    /// `expected` is asked at the end, because a form may tell the sum behind the file.
+    pub async fn take<X, S, E>(&self, name: &str, expected: X, upload: S) -> Result<Image, Refusal>
     where
+        X: FnOnce() -> Result<Option<Digest>, Refusal> + Send + 'static,
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: std::fmt::Display + Send,
     {
@@ -89,7 +91,7 @@ impl Images {
         let handle = Handle::current();
         let intake = tokio::task::spawn_blocking(move || {
             let file = images.library.import(&relative)?;
-            images.bring_in(name, expected, &handle, read(file))
+            images.bring_in(name, move || Ok(expected), &handle, read(file))
         });
         intake.await.unwrap_or_else(|_| Err(Refusal::new(500, "internal", "the import broke off inside of the station")))
     }
@@ -145,17 +147,20 @@ impl Images {
     }
 
     /// On a blocking thread: from the first chunk to the word of the ledger.
-    fn bring_in<I>(&self, name: String, expected: Option<Digest>, handle: &Handle, chunks: I) -> Result<Image, Refusal>
+    fn bring_in<X, I>(&self, name: String, expected: X, handle: &Handle, chunks: I) -> Result<Image, Refusal>
     where
+        X: FnOnce() -> Result<Option<Digest>, Refusal>,
         I: Iterator<Item = Result<Bytes, Refusal>>,
     {
+        let mut sha256 = None;
+        let expected = || expected().inspect(|expected| sha256 = *expected);
         let brought = self.store(&name, expected, chunks, handle);
         if let Err(refusal) = &brought {
             let rejected = Observation::ImageRejected {
                 name,
                 code: refusal.code.clone(),
                 detail: refusal.detail.clone(),
-                sha256: expected,
+                sha256,
             };
             if let Err(error) = handle.block_on(self.ledger.submit(Input::Observed(rejected))) {
                 tracing::warn!(%error, code = refusal.code, "cannot record that an image was rejected");
@@ -164,15 +169,16 @@ impl Images {
         brought
     }
 
-    fn store<I>(&self, name: &str, expected: Option<Digest>, chunks: I, handle: &Handle) -> Result<Image, Refusal>
+    fn store<X, I>(&self, name: &str, expected: X, chunks: I, handle: &Handle) -> Result<Image, Refusal>
     where
+        X: FnOnce() -> Result<Option<Digest>, Refusal>,
         I: Iterator<Item = Result<Bytes, Refusal>>,
     {
         let mut intake = Intake::new(self.library.part().map_err(|error| refusal_of(&error))?);
         for chunk in chunks {
             intake.feed(&chunk?)?;
         }
-        let (part, taken) = intake.finish(expected)?;
+        let (part, taken) = intake.finish(expected()?)?;
         let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         self.library.place(part, taken.id).map_err(|error| refusal_of(&error))?;
         let image = Image {

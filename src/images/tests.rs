@@ -48,7 +48,7 @@ impl World {
     }
 
     async fn take(&self, bytes: &[u8]) -> Result<Image, Refusal> {
-        self.images.take("a.img", None, chunked(bytes)).await
+        self.images.take("a.img", || Ok(None), chunked(bytes)).await
     }
 
     /// The events of one name, as many as are waited for.
@@ -109,7 +109,7 @@ async fn the_same_image_twice_at_once_is_one_image() {
 async fn an_upload_that_is_cut_off_leaves_nothing_and_is_told() {
     let mut world = World::new();
     let upload = stream::iter([Ok(Bytes::from_static(&[0; 512])), Err(io::Error::other("reset"))]);
-    assert_eq!(world.images.take("a.img", None, upload).await.unwrap_err().code, "upload_cut");
+    assert_eq!(world.images.take("a.img", || Ok(None), upload).await.unwrap_err().code, "upload_cut");
     assert_eq!(world.told("image.rejected", 1).await[0]["code"], "upload_cut");
     assert_eq!((world.files("images"), world.files("images/incoming")), (0, 0));
 }
@@ -119,7 +119,7 @@ async fn a_client_that_is_gone_is_an_upload_that_was_cut_off() {
     let mut world = World::new();
     let first = stream::iter([Ok::<_, Infallible>(Bytes::from_static(&[0; 512]))]);
     let images = world.images.clone();
-    let task = tokio::spawn(async move { images.take("a.img", None, first.chain(stream::pending())).await });
+    let task = tokio::spawn(async move { images.take("a.img", || Ok(None), first.chain(stream::pending())).await });
     while world.files("images/incoming") == 0 {
         tokio::task::yield_now().await;
     }
@@ -132,7 +132,7 @@ async fn a_client_that_is_gone_is_an_upload_that_was_cut_off() {
 async fn a_no_does_not_wait_for_the_end_of_the_upload() {
     let world = World::new();
     let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(b"\x1f\x8b gzip")));
-    let refusal = world.images.take("a.img.gz", None, endless).await.unwrap_err();
+    let refusal = world.images.take("a.img.gz", || Ok(None), endless).await.unwrap_err();
     assert_eq!(refusal.code, "unsupported_compression");
     assert_eq!(world.files("images/incoming"), 0);
 }

@@ -32,7 +32,11 @@ impl BootFiles {
             80 => devices_http.ip().to_string(),
             _ => devices_http.to_string(),
         };
-        Self { folder, server, known: HashMap::new() }
+        Self {
+            folder,
+            server,
+            known: HashMap::new(),
+        }
     }
 
     /// Looks for the file; does not read it.
@@ -46,7 +50,11 @@ impl BootFiles {
             "cmdline.txt" => Some(CMDLINE),
             _ => None,
         };
-        let kind = if built_in.is_some() { Kind::Template } else { Kind::Plain };
+        let kind = if built_in.is_some() {
+            Kind::Template
+        } else {
+            Kind::Plain
+        };
         let opened = match (self.open(&path), path.strip_prefix("overlays/")) {
             // The predecessor's folder has its overlays flat beside the rest.
             (Err(NotServed::Missing), Some(flat)) => self.open(flat),
@@ -54,7 +62,9 @@ impl BootFiles {
         };
         match (opened, built_in) {
             (Ok((file, stamp)), _) => Ok(self.keep(file, stamp, kind)),
-            (Err(NotServed::Missing), Some(text)) => Ok(Arc::new(BootFile::ready(render(text, &self.server)))),
+            (Err(NotServed::Missing), Some(text)) => {
+                Ok(Arc::new(BootFile::ready(render(text, &self.server))))
+            }
             (Err(why), _) => Err(why),
         }
     }
@@ -65,7 +75,12 @@ impl BootFiles {
             Some(known) if known.stamp == Some(stamp) => Arc::clone(known),
             _ => {
                 let server = matches!(kind, Kind::Template).then(|| self.server.clone());
-                let fresh = BootFile { source: Some(file), stamp: Some(stamp), server, ..BootFile::default() };
+                let fresh = BootFile {
+                    source: Some(file),
+                    stamp: Some(stamp),
+                    server,
+                    ..BootFile::default()
+                };
                 let fresh = Arc::new(fresh);
                 self.known.insert(key, Arc::clone(&fresh));
                 fresh
@@ -75,7 +90,10 @@ impl BootFiles {
 
     /// Opens a file below the folder. A link may lead to another place in it, and not out of it.
     fn open(&self, path: &str) -> Result<(File, Stamp), NotServed> {
-        let fault = |source| NotServed::Unreadable { path: self.folder.join(path), source };
+        let fault = |source| NotServed::Unreadable {
+            path: self.folder.join(path),
+            source,
+        };
         let folder = File::open(&self.folder).map_err(fault)?;
         let how = OpenHow::new()
             // A pipe in the folder must not hold us up.
@@ -83,7 +101,9 @@ impl BootFiles {
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         let file = match openat2(&folder, Path::new(path), how) {
             Ok(file) => File::from(file),
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => return Err(NotServed::Missing),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => {
+                return Err(NotServed::Missing);
+            }
             Err(Errno::EXDEV) => return Err(NotServed::Denied),
             Err(error) => return Err(fault(error.into())),
         };
@@ -92,7 +112,10 @@ impl BootFiles {
             return Err(NotServed::Missing);
         }
         if metadata.len() > LARGEST {
-            return Err(NotServed::TooLarge { path: self.folder.join(path), bytes: metadata.len() });
+            return Err(NotServed::TooLarge {
+                path: self.folder.join(path),
+                bytes: metadata.len(),
+            });
         }
         Ok((file, Stamp::of(&metadata)))
     }
@@ -112,7 +135,10 @@ pub struct BootFile {
 
 impl BootFile {
     fn ready(bytes: Bytes) -> Self {
-        Self { bytes: OnceLock::from(bytes), ..Self::default() }
+        Self {
+            bytes: OnceLock::from(bytes),
+            ..Self::default()
+        }
     }
 
     /// The bytes, if somebody has read them already.
@@ -178,7 +204,10 @@ fn path(asked: &str) -> Result<String, NotServed> {
         return Err(NotServed::Denied);
     }
     // Seen from Pi 4 and 5: a leading slash, and a doubled one after the prefix.
-    let parts: Vec<&str> = asked.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = asked
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     let parts = match parts.as_slice() {
         [first, rest @ ..] if !rest.is_empty() && is_prefix(first) => rest,
         all => all,
@@ -248,8 +277,12 @@ mod tests {
         fs::write(boot.join("pieeprom.upd"), "flash").unwrap();
         std::os::unix::fs::symlink("start4.elf", boot.join("inside.elf")).unwrap();
         std::os::unix::fs::symlink("../secret.txt", boot.join("outside.txt")).unwrap();
-        std::os::unix::fs::symlink(folder.path().join("secret.txt"), boot.join("absolute.txt")).unwrap();
-        World { files: BootFiles::new(boot, "172.20.0.1:80".parse().unwrap()), _folder: folder }
+        std::os::unix::fs::symlink(folder.path().join("secret.txt"), boot.join("absolute.txt"))
+            .unwrap();
+        World {
+            files: BootFiles::new(boot, "172.20.0.1:80".parse().unwrap()),
+            _folder: folder,
+        }
     }
 
     impl World {
@@ -270,19 +303,45 @@ mod tests {
     #[test]
     fn a_file_is_found_bare_and_under_the_prefix_of_a_device() {
         let mut world = world();
-        for asked in ["start4.elf", "/start4.elf", "c0ffee12/start4.elf", "c0ffee12//start4.elf", "./start4.elf", "dc-a6-32-01-36-c2/start4.elf"] {
+        for asked in [
+            "start4.elf",
+            "/start4.elf",
+            "c0ffee12/start4.elf",
+            "c0ffee12//start4.elf",
+            "./start4.elf",
+            "dc-a6-32-01-36-c2/start4.elf",
+        ] {
             assert_eq!(world.text(asked), Ok("elf".to_owned()), "{asked}");
         }
-        for asked in ["c0ffee12", "c0ffee1/start4.elf", "c0ffee12/c0ffee12/start4.elf", "start.elf", "overlays", "start4.elf/", "/", ""] {
+        for asked in [
+            "c0ffee12",
+            "c0ffee1/start4.elf",
+            "c0ffee12/c0ffee12/start4.elf",
+            "start.elf",
+            "overlays",
+            "start4.elf/",
+            "/",
+            "",
+        ] {
             let found = world.text(asked);
-            assert!(found == Err(1) || asked == "start4.elf/", "{asked} {found:?}");
+            assert!(
+                found == Err(1) || asked == "start4.elf/",
+                "{asked} {found:?}"
+            );
         }
     }
 
     #[test]
     fn nothing_outside_the_folder_is_served() {
         let mut world = world();
-        for asked in ["../secret.txt", "overlays/../../secret.txt", "c0ffee12/../secret.txt", "..\\secret.txt", "outside.txt", "absolute.txt"] {
+        for asked in [
+            "../secret.txt",
+            "overlays/../../secret.txt",
+            "c0ffee12/../secret.txt",
+            "..\\secret.txt",
+            "outside.txt",
+            "absolute.txt",
+        ] {
             assert_eq!(world.text(asked), Err(2), "{asked}");
         }
         for asked in ["/etc/passwd", "//etc/passwd", "~/x"] {
@@ -294,7 +353,10 @@ mod tests {
     #[test]
     fn overlays_may_lie_flat() {
         let mut world = world();
-        assert_eq!(world.text("c0ffee12/overlays/dwc2.dtbo"), Ok("flat".to_owned()));
+        assert_eq!(
+            world.text("c0ffee12/overlays/dwc2.dtbo"),
+            Ok("flat".to_owned())
+        );
         assert_eq!(world.text("overlays/vc4.dtbo"), Ok("deep".to_owned()));
         assert_eq!(world.text("overlays/none.dtbo"), Err(1));
     }
@@ -302,7 +364,14 @@ mod tests {
     #[test]
     fn what_would_flash_the_eeprom_is_never_served() {
         let mut world = world();
-        for asked in ["pieeprom.upd", "c0ffee12/pieeprom.upd", "PIEEPROM.upd", "recovery.elf", "recover4.elf", "overlays/pieeprom.upd"] {
+        for asked in [
+            "pieeprom.upd",
+            "c0ffee12/pieeprom.upd",
+            "PIEEPROM.upd",
+            "recovery.elf",
+            "recover4.elf",
+            "overlays/pieeprom.upd",
+        ] {
             assert_eq!(world.text(asked), Err(1), "{asked}");
         }
     }
@@ -311,18 +380,33 @@ mod tests {
     fn the_command_line_names_the_station_and_leaves_the_rest_to_the_device() {
         let mut world = world();
         let line = world.text("c0ffee12/cmdline.txt").unwrap();
-        assert!(line.starts_with("readjumper script=http://172.20.0.1/scriptexecute?serial={serial}&model={model}"), "{line}");
-        assert!(line.ends_with("&bootmode={bootmode}\n") && line.lines().count() == 1, "{line}");
+        assert!(
+            line.starts_with(
+                "readjumper script=http://172.20.0.1/scriptexecute?serial={serial}&model={model}"
+            ),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("&bootmode={bootmode}\n") && line.lines().count() == 1,
+            "{line}"
+        );
         world.write("cmdline.txt", "script=http://{server}/x?serial={serial}");
-        assert_eq!(world.text("cmdline.txt"), Ok("script=http://172.20.0.1/x?serial={serial}".to_owned()));
+        assert_eq!(
+            world.text("cmdline.txt"),
+            Ok("script=http://172.20.0.1/x?serial={serial}".to_owned())
+        );
         world.files.server = "172.20.0.1:8080".to_owned();
         world.write("cmdline.txt", "script=http://{server}/y");
-        assert_eq!(world.text("cmdline.txt"), Ok("script=http://172.20.0.1:8080/y".to_owned()));
+        assert_eq!(
+            world.text("cmdline.txt"),
+            Ok("script=http://172.20.0.1:8080/y".to_owned())
+        );
     }
 
     #[test]
     fn the_port_is_named_unless_it_is_80() {
-        let server = |address: &str| BootFiles::new(PathBuf::new(), address.parse().unwrap()).server;
+        let server =
+            |address: &str| BootFiles::new(PathBuf::new(), address.parse().unwrap()).server;
         assert_eq!(server("10.0.0.1:80"), "10.0.0.1");
         assert_eq!(server("10.0.0.1:8080"), "10.0.0.1:8080");
     }
@@ -330,7 +414,9 @@ mod tests {
     #[test]
     fn the_built_in_configuration_is_short_enough_for_old_firmware() {
         let config = world().text("config.txt").unwrap();
-        assert!(config.len() < 4096 && config.contains("\ninitramfs scriptexecute.img followkernel\n"));
+        assert!(
+            config.len() < 4096 && config.contains("\ninitramfs scriptexecute.img followkernel\n")
+        );
     }
 
     #[test]
