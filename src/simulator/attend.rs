@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-/// Waits for the child. A wish to end is passed on as SIGTERM; after `grace`, or at the second wish, the child is killed.
+/// Waits for the child. A wish to end is passed on; after `grace`, or at the second wish, the child is killed.
 pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
     let wanted = hold_signals()?;
     let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -25,19 +25,24 @@ pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
             child.kill()?;
             return child.wait();
         }
-        let wait = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        let wait = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
         match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], wait) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         while let Some(signal) = signals.read_signal()? {
-            if i32::try_from(signal.ssi_signo) == Ok(Signal::SIGCHLD as i32) {
+            let wish = i32::try_from(signal.ssi_signo)
+                .ok()
+                .and_then(|number| Signal::try_from(number).ok());
+            let Some(wish) = wish.filter(|wish| *wish != Signal::SIGCHLD) else {
                 continue;
-            }
+            };
             deadline = Some(deadline.map_or_else(|| Instant::now() + grace, |_| Instant::now()));
             if let Ok(pid) = i32::try_from(child.id()) {
                 // It may be gone already, which is what the signal wants.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+                let _ = kill(Pid::from_raw(pid), wish);
             }
         }
     }
@@ -46,7 +51,12 @@ pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
 /// From now on these signals wait until `attend` looks at them.
 pub fn hold_signals() -> io::Result<SigSet> {
     let mut wanted = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
         wanted.add(signal);
     }
     wanted.thread_block()?;

@@ -17,10 +17,13 @@ use crate::cli::demo::station::{ID, MQTT_PORT};
 /// What came from the broker.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
-    /// A CloudEvent.
+    /// An event, as `CloudEvents` writes it.
     Event(Value),
     Telemetry(Value),
-    Reply { correlation: Option<Bytes>, body: Value },
+    Reply {
+        correlation: Option<Bytes>,
+        body: Value,
+    },
     /// Retained states and the requests of this client itself.
     Other,
     /// The connection ended, and why.
@@ -39,10 +42,15 @@ impl Bus {
     /// Connects and subscribes; fails if there is no broker.
     pub async fn join() -> Result<Self> {
         let mut options = MqttOptions::new("bootline-demo", ("127.0.0.1", MQTT_PORT));
-        options.set_keep_alive(20).set_max_packet_size(Some(MAX_PACKET));
+        options
+            .set_keep_alive(20)
+            .set_max_packet_size(Some(MAX_PACKET));
         let (client, mut events) = AsyncClient::builder(options).capacity(64).build();
         for filter in [format!("bootline/v1/{ID}/#"), format!("{INBOX}/#")] {
-            client.subscribe(filter, QoS::AtLeastOnce).await.context("cannot subscribe")?;
+            client
+                .subscribe(filter, QoS::AtLeastOnce)
+                .await
+                .context("cannot subscribe")?;
         }
         let mut granted = 0;
         // Full when the screen is slow: then the broker waits, as it would for any slow subscriber.
@@ -50,13 +58,19 @@ impl Bus {
         while granted < 2 {
             match events.poll().await.context("no broker")? {
                 Event::Incoming(Packet::SubAck(_)) => granted += 1,
-                Event::Incoming(Packet::Publish(message)) => sender.try_send(read(&message)).context("too many retained messages")?,
+                Event::Incoming(Packet::Publish(message)) => sender
+                    .try_send(read(&message))
+                    .context("too many retained messages")?,
                 _ => {}
             }
         }
         let mut pump = JoinSet::new();
         pump.spawn(poll(events, sender));
-        Ok(Self { client, heard, _pump: pump })
+        Ok(Self {
+            client,
+            heard,
+            _pump: pump,
+        })
     }
 
     /// The next message. Cancel-safe.
@@ -81,7 +95,10 @@ impl Bus {
         };
         let topic = format!("bootline/v1/{ID}/cmd/{}", name.replace('.', "/"));
         let options = PublishOptions::at_least_once().properties(properties);
-        self.client.publish(topic, request.to_string(), options).await.context("cannot send a request")?;
+        self.client
+            .publish(topic, request.to_string(), options)
+            .await
+            .context("cannot send a request")?;
         Ok(correlation)
     }
 }
@@ -103,9 +120,14 @@ async fn poll(mut events: EventLoop, sender: mpsc::Sender<Heard>) {
 fn read(message: &Publish) -> Heard {
     let topic = String::from_utf8_lossy(&message.topic);
     let body = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
-    let own = topic.strip_prefix("bootline/v1/").and_then(|rest| rest.strip_prefix(ID));
+    let own = topic
+        .strip_prefix("bootline/v1/")
+        .and_then(|rest| rest.strip_prefix(ID));
     if topic.starts_with(INBOX) {
-        let correlation = message.properties.as_ref().and_then(|properties| properties.correlation_data.clone());
+        let correlation = message
+            .properties
+            .as_ref()
+            .and_then(|properties| properties.correlation_data.clone());
         Heard::Reply { correlation, body }
     } else if own.is_some_and(|rest| rest.starts_with("/evt/")) {
         Heard::Event(body)
