@@ -1,3 +1,5 @@
 //! The agent as its users meet it: the built binary, real brokers, real clients, real namespaces.
 
+mod cage;
+mod demo;
 mod tidy;
