@@ -1,1 +1,166 @@
-//! room
+//! The bus: events out, requests in, over MQTT 5 and NATS.
+//!
+//! Each bus is a follower of the journal with its own cursor (`relay`), and one more way to the one handler of
+//! requests (`commands`). A bus that is down is normal: its cursor waits, provisioning never does.
+//! Start reading at `relay`, then `transport`; the rest is the two libraries.
+
+mod backoff;
+mod birth;
+mod commands;
+#[cfg(feature = "embedded-broker")]
+pub mod embedded;
+pub mod mqtt;
+pub mod nats;
+mod progress;
+mod relay;
+mod topic;
+mod transport;
+
+use std::net::SocketAddr;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::birth::Birth;
+use crate::bus::topic::{NameError, Subjects, Topics};
+use crate::ledger::Ledger;
+
+/// Which buses the station speaks on. Its name and root are the ledger's identity.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where the operator side of HTTP is, for the birth certificate.
+    pub rest: Option<String>,
+    pub mqtt: Mqtt,
+    pub nats: Option<nats::Settings>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum Mqtt {
+    #[default]
+    Off,
+    /// A broker in this process.
+    #[cfg(feature = "embedded-broker")]
+    Embedded(embedded::Settings),
+    Broker(mqtt::Settings),
+}
+
+/// Everything that can fail at start has not failed; nothing is served yet.
+pub struct Bus {
+    ledger: Ledger,
+    topics: Topics,
+    subjects: Subjects,
+    birth: Birth,
+    mqtt: Option<mqtt::Settings>,
+    nats: Option<nats::Settings>,
+    #[cfg(feature = "embedded-broker")]
+    broker: Option<embedded::Broker>,
+}
+
+impl Bus {
+    /// Binds the embedded broker and reads every file that the configuration names. Whether a broker elsewhere is
+    /// there is not asked: it may come later.
+    pub async fn bind(settings: Settings, ledger: Ledger) -> Result<Self, BindError> {
+        let identity = ledger.identity();
+        let topics = Topics::new(&identity.root, &identity.station)?;
+        let subjects = Subjects::new(&identity.station)?;
+        let birth = Birth::new(ledger.clone(), settings.rest);
+        if let Some(nats) = &settings.nats {
+            nats.check()?;
+        }
+        let mut bus = Self {
+            ledger,
+            topics,
+            subjects,
+            birth,
+            mqtt: None,
+            nats: settings.nats,
+            #[cfg(feature = "embedded-broker")]
+            broker: None,
+        };
+        match settings.mqtt {
+            Mqtt::Off => {}
+            #[cfg(feature = "embedded-broker")]
+            Mqtt::Embedded(settings) => {
+                let broker = embedded::Broker::bind(&settings).await?;
+                let address = broker.address();
+                bus.mqtt = Some(mqtt::Settings::plain(&address.ip().to_string(), address.port()));
+                bus.broker = Some(broker);
+            }
+            Mqtt::Broker(settings) => {
+                settings.check()?;
+                bus.mqtt = Some(settings);
+            }
+        }
+        Ok(bus)
+    }
+
+    /// Where the embedded broker listens, if there is one.
+    #[cfg(feature = "embedded-broker")]
+    pub fn broker(&self) -> Option<SocketAddr> {
+        self.broker.as_ref().map(embedded::Broker::address)
+    }
+
+    /// Where the embedded broker listens, if there is one.
+    #[cfg(not(feature = "embedded-broker"))]
+    pub const fn broker(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Serves until `stop`; then sends what is left (for three seconds at most), says goodbye, and ends.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
+        let mut buses = JoinSet::new();
+        if let Some(settings) = self.mqtt {
+            buses.spawn(mqtt::run(settings, self.ledger.clone(), self.topics, self.birth.clone(), stop.clone()));
+        }
+        if let Some(settings) = self.nats {
+            buses.spawn(nats::run(settings, self.ledger, self.subjects, self.birth, stop.clone()));
+        }
+        #[cfg(feature = "embedded-broker")]
+        if let Some(broker) = self.broker {
+            // The broker ends after those who speak through it.
+            let last = CancellationToken::new();
+            let ended = broker.run(last.clone());
+            tokio::pin!(ended);
+            tokio::select! {
+                fault = &mut ended => return fault.map_err(Fault::Embedded),
+                joined = all(&mut buses) => joined?,
+            }
+            last.cancel();
+            return ended.await.map_err(Fault::Embedded);
+        }
+        all(&mut buses).await?;
+        stop.cancelled().await;
+        Ok(())
+    }
+}
+
+async fn all(buses: &mut JoinSet<()>) -> Result<(), Fault> {
+    while let Some(ended) = buses.join_next().await {
+        ended?;
+    }
+    Ok(())
+}
+
+/// The bus cannot be set up as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Mqtt(#[from] mqtt::FileError),
+    #[error(transparent)]
+    Nats(#[from] nats::SettingsError),
+    #[cfg(feature = "embedded-broker")]
+    #[error(transparent)]
+    Embedded(#[from] embedded::BindError),
+}
+
+/// The bus ended unasked.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[cfg(feature = "embedded-broker")]
+    #[error(transparent)]
+    Embedded(#[from] embedded::Fault),
+    #[error("a task of the bus ended")]
+    Task(#[from] tokio::task::JoinError),
+}

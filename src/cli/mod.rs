@@ -1,1 +1,36 @@
-//! room
+//! The command line: one file a subcommand, each thin.
+
+mod exit;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Netboots bare Raspberry Pi modules, writes the right image on each, proves it, and tells the factory.
+#[derive(Parser, Debug)]
+#[command(name = "bootline", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(run::Args),
+}
+
+/// No thread exists yet: some subcommands enter namespaces of their own.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            drop(error.print());
+            return if wrong { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(args),
+    }
+}

@@ -22,7 +22,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     for project in bodies::<Project>(connection, "project", "SELECT body FROM project")? {
         floor.learn_project(project);
     }
-    for image in bodies::<Image>(connection, "image", "SELECT body FROM image")? {
+    for image in images(connection)? {
         floor.learn_image(image);
     }
     load_addresses(connection, &mut floor)?;
@@ -95,6 +95,10 @@ pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) ->
         None => connection.execute("DELETE FROM image WHERE id = ?1", [id.to_string()])?,
     };
     Ok(())
+}
+
+pub fn images(connection: &Connection) -> Result<Vec<Image>, StoreError> {
+    bodies(connection, "image", "SELECT body FROM image")
 }
 
 pub fn save_alarm(connection: &Connection, code: &str, detail: Option<&String>, at: Timestamp) -> Result<(), StoreError> {

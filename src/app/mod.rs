@@ -1,0 +1,219 @@
+//! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
+
+mod journal_log;
+mod lock;
+mod sweep;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::core::observation::{Input, Observation};
+use crate::dhcp::Dhcp;
+use crate::dhcp::interface::{Claim, Interface};
+use crate::http::{self, Listener};
+use crate::images::Images;
+use crate::ledger::{Clock, Ledger};
+use crate::metrics::Metrics;
+use crate::tftp::Tftp;
+
+/// How long those who talk to devices and operators may take to stop.
+const FRONT: Duration = Duration::from_secs(8);
+/// How long the buses may take to send what is left.
+const BACK: Duration = Duration::from_secs(8);
+
+/// Every socket is bound; nothing is served yet.
+pub struct Agent {
+    interface: Interface,
+    claim: Claim,
+    ledger: Ledger,
+    writer: JoinHandle<()>,
+    images: Images,
+    dhcp: Option<Dhcp>,
+    tftp: Tftp,
+    devices: Listener,
+    operators: Listener,
+    bus: Bus,
+    metrics: Metrics,
+    server: SocketAddr,
+    _lock: lock::Lock,
+}
+
+/// Where the agent listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub tftp: SocketAddr,
+    pub devices: SocketAddr,
+    pub operators: SocketAddr,
+    /// The embedded broker, if there is one.
+    pub mqtt: Option<SocketAddr>,
+}
+
+impl Agent {
+    pub async fn bind(config: Config, clock: Clock) -> Result<Self> {
+        let lock = lock::Lock::take(&config.data)?;
+        let interface = Interface::open(&config.interface)?;
+        let claim = interface.claim(config.server, config.prefix_len).await?;
+        let database = config.data.join("bootline.db");
+        let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), clock)?;
+        let images = Images::open(&config.data, ledger.clone())?;
+        sweep::missing_files(&ledger, &images).await?;
+        let dhcp = match config.dhcp {
+            Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
+            None => None,
+        };
+        let tftp = Tftp::bind(config.tftp, ledger.clone())?;
+        let devices = Listener::bind("devices", config.http.devices.into()).await?;
+        let operators = Listener::bind("operators", config.http.operators).await?;
+        let bus = Bus::bind(config.bus, ledger.clone()).await?;
+        let metrics = Metrics::new(ledger.clone());
+        let server = config.http.devices.into();
+        Ok(Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock: lock })
+    }
+
+    pub fn addresses(&self) -> Result<Addresses> {
+        Ok(Addresses {
+            tftp: self.tftp.address()?,
+            devices: self.devices.address()?,
+            operators: self.operators.address()?,
+            mqtt: self.bus.broker(),
+        })
+    }
+
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Serves until `stop` is cancelled or a part of the agent ends by itself.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock } = self;
+        let version = ledger.identity().version.clone();
+        ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
+
+        // The front talks to devices and operators; the back carries the news out, and ends after it.
+        let (front_stop, back_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut back = Tasks::default();
+        back.spawn("bus", { let stop = back_stop.clone(); async move { Ok(bus.run(stop).await?) } });
+        back.spawn("metrics", { let (metrics, stop) = (metrics.clone(), back_stop.clone()); async move { Ok(metrics.run(stop).await?) } });
+        back.spawn("log", journal_log::run(ledger.clone(), back_stop.clone()));
+        let mut front = Tasks::default();
+        if let Some(dhcp) = dhcp {
+            front.spawn("dhcp", { let stop = front_stop.clone(); async move { Ok(dhcp.run(stop).await?) } });
+        }
+        front.spawn("tftp", { let stop = front_stop.clone(); async move { Ok(tftp.run(stop).await?) } });
+        let device_side = http::device::Device::new(ledger.clone(), images.clone(), server);
+        front.spawn("device flow", { let (side, stop) = (device_side.clone(), front_stop.clone()); async move { side.run(stop).await; Ok(()) } });
+        front.spawn("http devices", serve(devices, http::device::router(device_side), front_stop.clone()));
+        let operator_side = http::operator::Operator { ledger: ledger.clone(), images: images.clone(), metrics };
+        front.spawn("http operators", serve(operators, http::operator::router(operator_side), front_stop.clone()));
+        front.spawn("images", { let stop = front_stop.clone(); async move { Ok(images.run(stop).await?) } });
+        front.spawn("clock", tick(ledger.clone(), front_stop.clone()));
+        tracing::info!("ready");
+
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = front.first() => ended,
+            ended = back.first() => ended,
+        };
+        let reason = match &ended {
+            Ok(()) => "told to stop".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        tracing::info!(reason, "stopping");
+        front_stop.cancel();
+        let front = front.drain(FRONT).await;
+        // A ledger that cannot write any more cannot record its end either.
+        let recorded = ledger.submit(Input::Observed(Observation::StationStopping { reason })).await;
+        back_stop.cancel();
+        let back = back.drain(BACK).await;
+        drop(ledger);
+        let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+        let given_back = interface.give_back(claim).await;
+        ended?;
+        front?;
+        back?;
+        recorded.context("cannot record the end of the station")?;
+        if !matches!(joined, Ok(Ok(()))) {
+            bail!("the ledger's thread ended in a panic");
+        }
+        given_back?;
+        Ok(())
+    }
+}
+
+async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken) -> Result<()> {
+    Ok(listener.run(router, stop).await?)
+}
+
+/// Once a second the core learns what time it is.
+async fn tick(ledger: Ledger, stop: CancellationToken) -> Result<()> {
+    let mut seconds = tokio::time::interval_at(Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = seconds.tick() => {
+                // A ledger that cannot write is told in its own log and in /readyz; the next second tries again.
+                if let Err(error) = ledger.submit(Input::Tick).await {
+                    tracing::debug!(%error, "a tick came to nothing");
+                }
+            }
+        }
+    }
+}
+
+/// Named tasks that somebody waits for.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<(&'static str, Result<()>)>,
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
+        self.set.spawn(async move { (name, task.await) });
+    }
+
+    /// The first to end, which nobody asked for.
+    async fn first(&mut self) -> Result<()> {
+        match self.set.join_next().await {
+            Some(Ok((name, Ok(())))) => bail!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} failed"))),
+            Some(Err(error)) => Err(error.into()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all of them, for a bounded time.
+    async fn drain(mut self, limit: Duration) -> Result<()> {
+        let all = async {
+            while let Some(ended) = self.set.join_next().await {
+                let (name, result) = ended?;
+                result.with_context(|| format!("{name} failed while it stopped"))?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+            tracing::warn!(seconds = limit.as_secs(), "some parts did not stop in time and are cut off");
+            Ok(())
+        })
+    }
+}
+
+/// Makes the folder of the data, readable by its owner alone: it holds tokens.
+fn make_folder(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the data folder {}", path.display()))
+}

@@ -1,0 +1,318 @@
+//! The YAML as a person writes it. Unknown keys are errors; what is left out has the documented value.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+
+use crate::core::device::Mac;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    pub station: Station,
+    pub network: Network,
+    pub http: Http,
+    pub sessions: Sessions,
+    pub bus: Bus,
+    pub data: Option<PathBuf>,
+    pub bootfiles: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Station {
+    pub id: String,
+    pub root: String,
+}
+
+impl Default for Station {
+    fn default() -> Self {
+        Self { id: "st-01".to_owned(), root: String::new() }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    pub interface: String,
+    pub address: Prefixed,
+    pub dhcp: Dhcp,
+    pub tftp: Tftp,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            interface: "eth1".to_owned(),
+            address: Prefixed { address: Ipv4Addr::new(192, 168, 5, 1), prefix_len: 16 },
+            dhcp: Dhcp::default(),
+            tftp: Tftp::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dhcp {
+    pub mode: Mode,
+    pub range: Option<Range>,
+    pub lease: Span,
+    pub serve: Serve,
+    pub reservations: Vec<Reservation>,
+}
+
+impl Default for Dhcp {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Server,
+            range: None,
+            lease: Span(Duration::from_secs(3600)),
+            serve: Serve::Pi,
+            reservations: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Server,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Serve {
+    #[serde(rename = "pi")]
+    Pi,
+    #[serde(rename = "pi+pxe")]
+    PiPxe,
+    #[serde(rename = "all")]
+    All,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reservation {
+    pub mac: Mac,
+    pub address: Ipv4Addr,
+    /// For people who read the file.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tftp {
+    pub listen: Option<SocketAddrV4>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    pub devices: Option<SocketAddrV4>,
+    pub operators: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { devices: None, operators: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    pub max_attempts: u32,
+    pub silence: Span,
+    pub stall: Span,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { max_attempts: 3, silence: Span(Duration::from_secs(120)), stall: Span(Duration::from_secs(15 * 60)) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bus {
+    pub mqtt: Mqtt,
+    pub mqtt_listen: SocketAddr,
+    pub nats: Nats,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self { mqtt: Mqtt::Embedded, mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), nats: Nats::Off }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Mqtt {
+    Embedded,
+    Off,
+    Broker(Broker),
+}
+
+/// A broker of the site's own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// `mqtt://host:port` or `mqtts://host:port`
+    pub url: String,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Nats {
+    Off,
+    Server(NatsServer),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatsServer {
+    /// `nats://host:port` or `tls://host:port`
+    pub url: String,
+    pub creds: Option<PathBuf>,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub token_file: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+}
+
+/// A word or a map: an untagged enum would only say that nothing matched.
+struct WordOrMap<T> {
+    expected: &'static str,
+    word: fn(&str) -> Option<T>,
+}
+
+impl<'de, T: FromMap<'de>> Visitor<'de> for WordOrMap<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<T, E> {
+        (self.word)(word).ok_or_else(|| E::invalid_value(de::Unexpected::Str(word), &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::from_map(map)
+    }
+}
+
+trait FromMap<'de>: Sized {
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error>;
+}
+
+impl<'de> FromMap<'de> for Mqtt {
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        Broker::deserialize(MapAccessDeserializer::new(map)).map(Self::Broker)
+    }
+}
+
+impl<'de> FromMap<'de> for Nats {
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        NatsServer::deserialize(MapAccessDeserializer::new(map)).map(Self::Server)
+    }
+}
+
+impl<'de> Deserialize<'de> for Mqtt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = |word: &str| match word {
+            "embedded" => Some(Self::Embedded),
+            "off" => Some(Self::Off),
+            _ => None,
+        };
+        deserializer.deserialize_any(WordOrMap { expected: "embedded, off or {url: mqtt://host:port, ..}", word })
+    }
+}
+
+impl<'de> Deserialize<'de> for Nats {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = |word: &str| (word == "off").then_some(Self::Off);
+        deserializer.deserialize_any(WordOrMap { expected: "off or {url: nats://host:port, ..}", word })
+    }
+}
+
+/// `192.168.5.1/16`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefixed {
+    pub address: Ipv4Addr,
+    pub prefix_len: u8,
+}
+
+impl FromStr for Prefixed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("not an address with its prefix length, such as 192.168.5.1/16: {text:?}");
+        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+        let address = address.parse().map_err(|_| wrong())?;
+        let prefix_len = prefix.parse().ok().filter(|len| (1..=30).contains(len)).ok_or_else(wrong)?;
+        Ok(Self { address, prefix_len })
+    }
+}
+
+/// `192.168.5.2-192.168.255.254`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub first: Ipv4Addr,
+    pub last: Ipv4Addr,
+}
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("not a range such as 192.168.5.2-192.168.5.250: {text:?}");
+        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
+        let (first, last) = (first.trim().parse().map_err(|_| wrong())?, last.trim().parse().map_err(|_| wrong())?);
+        if first > last { Err(wrong()) } else { Ok(Self { first, last }) }
+    }
+}
+
+/// `90s`, `15m`, `1h`, `2d`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("not a duration such as 90s, 15m, 1h or 2d: {text:?}");
+        let unit = text.chars().last().filter(char::is_ascii).ok_or_else(wrong)?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+        if number == 0 { Err(wrong()) } else { Ok(Self(Duration::from_secs(u64::from(number) * seconds))) }
+    }
+}
+
+macro_rules! read_by_text {
+    ($($name:ty),+) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+read_by_text!(Prefixed, Range, Span);

@@ -1,0 +1,292 @@
+//! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, body::Bytes};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::core::command::{Envelope, Reply, Status, Transport};
+use crate::core::device::{Mac, Serial};
+use crate::core::floor::Device;
+use crate::core::refusal::Refusal;
+use crate::core::session::Session;
+use crate::http::error::{Failure, problem};
+use crate::http::{auth, events, images};
+use crate::images::Images;
+use crate::ledger::{Ledger, SessionFilter};
+use crate::metrics::Metrics;
+
+/// What the operator side answers from.
+#[derive(Clone)]
+pub struct Operator {
+    pub ledger: Ledger,
+    pub images: Images,
+    pub metrics: Metrics,
+}
+
+pub fn router(operator: Operator) -> Router {
+    let api = Router::new()
+        .route("/commands", post(command))
+        .route("/station", get(|state, headers| async { order(state, headers, "station.info", json!({})).await }))
+        .route("/projects", get(projects).post(create_project))
+        .route("/projects/{id}", get(project).patch(update_project).delete(delete_project))
+        .route("/projects/{id}/activate", post(activate_project))
+        .route("/projects/{id}/deactivate", post(deactivate_project))
+        .route("/images", get(images::list).post(images::upload))
+        .route("/images/import", post(images::import))
+        .route("/images/{id}", get(images::show).delete(images::delete))
+        .route("/devices", get(devices))
+        .route("/devices/{id}", get(device))
+        .route("/devices/{id}/authorize", post(authorize_device))
+        .route("/devices/{id}/abort", post(abort_device))
+        .route("/sessions", get(sessions))
+        .route("/sessions/{id}", get(session))
+        .route("/events", get(events::page))
+        .route("/events/stream", get(events::stream))
+        .fallback(missing);
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn(auth::guard))
+        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
+        .route("/readyz", get(ready))
+        .fallback(missing)
+        .with_state(operator)
+}
+
+async fn missing(uri: axum::http::Uri) -> Failure {
+    Failure(Refusal::new(404, "not_found", format!("there is nothing at {}", uri.path())))
+}
+
+async fn ready(State(operator): State<Operator>) -> Response {
+    if operator.ledger.is_healthy() {
+        Json(json!({"status": "ready"})).into_response()
+    } else {
+        Failure(Refusal::new(503, "unavailable", "the ledger cannot write; look at the disk").retryable()).into_response()
+    }
+}
+
+async fn metrics(State(operator): State<Operator>) -> Response {
+    let text = HeaderValue::from_static("text/plain; version=0.0.4");
+    ([(header::CONTENT_TYPE, text)], operator.metrics.render()).into_response()
+}
+
+/// `POST /api/v1/commands`: the body is a request as on the bus, `name` included; the answer is the whole reply.
+async fn command(State(operator): State<Operator>, headers: HeaderMap, body: Bytes) -> Response {
+    let reply = send(&operator, &headers, None, &body).await;
+    let status = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(reply)).into_response()
+}
+
+async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body: &[u8]) -> Reply {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    let envelope = Envelope {
+        name,
+        id: key,
+        minted_id: Uuid::now_v7().to_string().parse().expect("a UUID is a command id"),
+        transport: Transport::Rest,
+        now: operator.ledger.now(),
+    };
+    operator.ledger.command(body, &envelope).await
+}
+
+/// A resource call as the command that it stands for; what is answered is the result alone.
+pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &str, params: Value) -> Response {
+    let mut request = Map::from_iter([("params".to_owned(), params)]);
+    match revision(&headers) {
+        Ok(None) => {}
+        Ok(Some(revision)) => drop(request.insert("if_match".to_owned(), json!(revision))),
+        Err(refusal) => return Failure(refusal).into_response(),
+    }
+    let reply = send(&operator, &headers, Some(name), Value::Object(request).to_string().as_bytes()).await;
+    match (reply.status, reply.error) {
+        (Status::Succeeded, _) => {
+            let created = name.ends_with(".create") && !reply.replayed;
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            let result = reply.result.unwrap_or_default();
+            let tag = result.pointer("/project/revision").map(|revision| format!("\"{revision}\""));
+            let mut response = (status, Json(result)).into_response();
+            if let Some(tag) = tag.and_then(|tag| tag.parse().ok()) {
+                response.headers_mut().insert(header::ETAG, tag);
+            }
+            response
+        }
+        (_, Some(wrong)) => problem(wrong),
+        (_, None) => Failure(Refusal::new(500, "internal", "a reply without a result or an error")).into_response(),
+    }
+}
+
+/// `If-Match: "3"`
+fn revision(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let revision = text.strip_prefix("W/").unwrap_or(text).trim_matches('"').parse();
+    revision.map(Some).map_err(|_| Refusal::new(400, "invalid_params", format!("If-Match: not a revision: {text:?}")))
+}
+
+/// The body of a call: a JSON object of params.
+fn params(body: &[u8]) -> Result<Map<String, Value>, Failure> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(params)) => Ok(params),
+        Ok(_) => Err(Refusal::invalid("", "the body is not a JSON object").into()),
+        Err(error) => Err(Refusal::invalid("", format!("not JSON: {error}")).into()),
+    }
+}
+
+async fn projects(state: State<Operator>, headers: HeaderMap) -> Response {
+    order(state, headers, "project.list", json!({})).await
+}
+
+async fn create_project(state: State<Operator>, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
+    Ok(order(state, headers, "project.create", Value::Object(params(&body)?)).await)
+}
+
+async fn project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "project.get", json!({"project": id})).await
+}
+
+async fn update_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>, body: Bytes) -> Result<Response, Failure> {
+    let mut params = params(&body)?;
+    params.insert("project".to_owned(), json!(id));
+    Ok(order(state, headers, "project.update", Value::Object(params)).await)
+}
+
+async fn delete_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "project.delete", json!({"project": id})).await
+}
+
+async fn activate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "project.activate", json!({"project": id})).await
+}
+
+async fn deactivate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "project.deactivate", json!({"project": id})).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DevicePage {
+    #[serde(default)]
+    after: String,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+async fn devices(State(operator): State<Operator>, Query(page): Query<DevicePage>) -> Result<Json<Value>, Failure> {
+    let devices = operator.ledger.devices(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
+    let next = devices.last().map(|device| device.mac);
+    let shown: Vec<Value> = devices.iter().map(show_device).collect();
+    Ok(Json(json!({"devices": shown, "next_after": next})))
+}
+
+/// A device is found by its MAC or by its serial.
+async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
+    let found = match (id.parse::<Mac>(), id.parse::<Serial>()) {
+        (Ok(mac), serial) => match (operator.ledger.device(mac).await?, serial) {
+            (None, Ok(serial)) => operator.ledger.device_by_serial(serial).await?,
+            (found, _) => found,
+        },
+        (Err(_), Ok(serial)) => operator.ledger.device_by_serial(serial).await?,
+        (Err(_), Err(_)) => return Err(Refusal::invalid("/device", format!("neither a MAC nor a serial: {id:?}")).into()),
+    };
+    found.ok_or_else(|| Refusal::not_found("device", id).into())
+}
+
+async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let device = find(&operator, &id).await?;
+    let filter = SessionFilter { mac: Some(device.mac), limit: 20, ..SessionFilter::default() };
+    let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(show_session).collect();
+    Ok(Json(json!({"device": show_device(&device), "sessions": sessions})))
+}
+
+async fn authorize_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
+    let device = find(&state, &id).await?;
+    Ok(order(state, headers, "device.authorize", json!({"device": device.mac})).await)
+}
+
+async fn abort_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
+    let device = find(&state, &id).await?;
+    Ok(order(state, headers, "device.abort", json!({"device": device.mac})).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionPage {
+    mac: Option<Mac>,
+    project: Option<String>,
+    outcome: Option<String>,
+    before: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn sessions(State(operator): State<Operator>, Query(page): Query<SessionPage>) -> Result<Json<Value>, Failure> {
+    let filter = SessionFilter {
+        mac: page.mac,
+        project: page.project,
+        outcome: page.outcome,
+        before: page.before,
+        limit: page.limit.unwrap_or(100).clamp(1, 1000),
+    };
+    let sessions = operator.ledger.sessions(filter).await?;
+    let next = sessions.last().map(|session| session.id);
+    let shown: Vec<Value> = sessions.iter().map(show_session).collect();
+    Ok(Json(json!({"sessions": shown, "next_before": next})))
+}
+
+async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let parsed = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
+    let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
+    Ok(Json(json!({"session": show_session(&session)})))
+}
+
+fn show_device(device: &Device) -> Value {
+    json!({
+        "mac": device.mac,
+        "serial8": device.serial8(),
+        "serial": device.serial,
+        "revision": device.identity.and_then(|identity| identity.revision),
+        "model": device.identity.and_then(|identity| identity.revision).and_then(|revision| revision.board()),
+        "first_seen_at": device.first_seen_at,
+        "seen_at": device.seen_at,
+        "attempts": device.attempts,
+        "failures": device.failures,
+        "last_outcome": device.last_outcome,
+        "finished": device.finished,
+        "authorized": device.authorized,
+        "open_session": device.open_session,
+    })
+}
+
+fn show_session(session: &Session) -> Value {
+    let steps: Vec<Value> = session
+        .done
+        .iter()
+        .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "warnings": evidence.warnings}))
+        .collect();
+    let ended = session.ended.as_ref();
+    json!({
+        "session": session.id,
+        "mac": session.mac,
+        "attempt": session.attempt,
+        "project": session.project,
+        "image": session.plan.image,
+        "storage": session.plan.storage,
+        "facts": session.facts,
+        "started_at": session.started_at,
+        "step": session.current_step(),
+        "steps": steps,
+        "outcome": ended.map(|ended| ended.outcome),
+        "ended_at": ended.map(|ended| ended.at),
+        "code": ended.and_then(|ended| ended.code.as_ref()),
+        "detail": ended.and_then(|ended| ended.detail.as_ref()),
+    })
+}
