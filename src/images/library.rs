@@ -1,6 +1,7 @@
 //! Files by digest: `images/<sha256>` is an image in whole, `images/incoming/*.part` is one on its way in, and
 //! `import/` is where people put files that are taken in by path. No runtime, no clock.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
@@ -72,14 +73,15 @@ impl Library {
         }
     }
 
-    /// Images whose file is gone or has another size, and what is wrong with each.
-    pub fn missing(&self, images: &[Image]) -> Vec<(Digest, String)> {
-        let fault = |image: &Image| match fs::metadata(self.file(image.id)) {
+    /// Images whose file is gone or has another size.
+    pub fn damaged(&self, images: &[Image]) -> Vec<Damage> {
+        let wrong = |image: &Image| match fs::metadata(self.file(image.id)) {
             Ok(found) if found.is_file() && found.len() == image.size_bytes => None,
             Ok(found) => Some(format!("its file has {} bytes instead of {}", found.len(), image.size_bytes)),
             Err(error) => Some(format!("its file cannot be read: {error}")),
         };
-        images.iter().filter_map(|image| Some((image.id, fault(image)?))).collect()
+        let damage = |image: &Image| Some(Damage { image: image.id, name: image.name.clone(), what: wrong(image)? });
+        images.iter().filter_map(damage).collect()
     }
 
     /// Opens a regular file below `import/`. No part of the path may be a link, so that it cannot lead out.
@@ -139,6 +141,20 @@ impl Drop for Part {
     }
 }
 
+/// An image that cannot be written onto any device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub image: Digest,
+    pub name: String,
+    what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "image {:?} ({}): {}", self.name, self.image, self.what)
+    }
+}
+
 /// A folder of the library cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot prepare the image folder {}", path.display())]
@@ -190,9 +206,9 @@ mod tests {
         };
         fs::write(library.file(image(1).id), [0; 512]).unwrap();
         fs::write(library.file(image(2).id), [0; 511]).unwrap();
-        let missing: Vec<Digest> =
-            library.missing(&[image(1), image(2), image(3)]).into_iter().map(|(id, _)| id).collect();
-        assert_eq!(missing, [image(2).id, image(3).id]);
+        let damaged = library.damaged(&[image(1), image(2), image(3)]);
+        let damaged: Vec<Digest> = damaged.iter().map(|damage| damage.image).collect();
+        assert_eq!(damaged, [image(2).id, image(3).id]);
     }
 
     #[test]

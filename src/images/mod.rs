@@ -22,6 +22,8 @@ use crate::images::ingest::{Intake, image_name, refusal_of};
 use crate::images::library::{FolderFault, Library};
 use crate::ledger::{Ledger, Recorded, SubmitError};
 
+pub use crate::images::library::Damage;
+
 /// Chunks of an upload that wait for the disk; the network waits when there are more.
 const CHUNKS: usize = 8;
 const FILE_CHUNK: usize = 1 << 20;
@@ -57,9 +59,9 @@ impl Images {
         self.library.file(id)
     }
 
-    /// Images whose file is gone or has another size, and what is wrong with each: asked at the start.
-    pub fn missing(&self, images: &[Image]) -> Vec<(Digest, String)> {
-        self.library.missing(images)
+    /// Images whose file is gone or has another size: asked at the start.
+    pub fn damaged(&self, images: &[Image]) -> Vec<Damage> {
+        self.library.damaged(images)
     }
 
     /// Takes in an upload. An image that is there already is no error: it is the same image.
@@ -129,10 +131,12 @@ impl Images {
     async fn clear_away(&self, removed: &Recorded) -> Result<(), SubmitError> {
         let Ok(id) = removed.subject.parse::<Digest>() else { return Ok(()) };
         let images = self.clone();
-        let (seq, handle) = (removed.seq, Handle::current());
+        let handle = Handle::current();
         let cleared = tokio::task::spawn_blocking(move || {
             let _door = images.door.lock().unwrap_or_else(PoisonError::into_inner);
-            if !handle.block_on(images.is_back(id, seq))?
+            // It may have been taken in again since.
+            let known = handle.block_on(images.ledger.images())?;
+            if known.iter().all(|image| image.id != id)
                 && let Err(error) = images.library.remove(id)
             {
                 tracing::warn!(image = %id, %error, "cannot remove the file of a deleted image");
@@ -140,22 +144,6 @@ impl Images {
             Ok(())
         });
         cleared.await.unwrap_or(Ok(()))
-    }
-
-    /// Was the image taken in again since?
-    async fn is_back(&self, id: Digest, since: u64) -> Result<bool, SubmitError> {
-        let subject = id.to_string();
-        let mut after = since;
-        loop {
-            let page = self.ledger.events(after, 256).await?;
-            if page.iter().any(|event| event.name == "image.added" && event.subject == subject) {
-                return Ok(true);
-            }
-            match page.last() {
-                Some(last) => after = last.seq,
-                None => return Ok(false),
-            }
-        }
     }
 
     /// On a blocking thread: from the first chunk to the word of the ledger.

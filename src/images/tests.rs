@@ -92,7 +92,7 @@ async fn an_upload_becomes_an_image_that_the_factory_hears_of() {
     assert_eq!(image.id, Digest::new(Sha256::digest([7; 1024]).into()));
     assert_eq!(fs::read(world.images.file(image.id)).unwrap(), [7; 1024]);
     assert_eq!(world.told("image.added", 1).await[0]["id"], image.id.to_string());
-    assert_eq!(world.images.missing(&[image]), []);
+    assert_eq!(world.images.damaged(&[image]), []);
 }
 
 #[tokio::test]
