@@ -42,7 +42,7 @@ pub fn config(folder: &Path, ports: [u16; 3], bus: &str) -> PathBuf {
         "station: {{id: st-test}}\n\
          network:\n  interface: lo\n  address: 127.0.0.1/8\n  dhcp: {{mode: off}}\n  tftp: {{listen: '127.0.0.1:{tftp}'}}\n\
          http: {{operators: '127.0.0.1:{operators}', devices: '127.0.0.1:{devices}'}}\n\
-         sessions: {{silence: 5s}}\n\
+         sessions: {{silence: 5s, max_attempts: 50}}\n\
          bus: {bus}\n\
          data: {0}/data\nbootfiles: {0}/bootfiles\n",
         folder.display()

@@ -127,6 +127,7 @@ fn a_configuration_that_cannot_run_says_why() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let path = config(folder.path(), [port, 0, 0], "{mqtt: off}");
+    fs::create_dir(folder.path().join("bootfiles")).unwrap();
     let (code, said) = refused(&path);
     assert_eq!(code, 74, "{said}");
     assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("operators") && said.contains("in use"), "{said}");

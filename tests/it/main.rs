@@ -2,7 +2,9 @@
 
 mod agent;
 mod board;
+mod broker;
 mod errors;
 mod http;
 mod journey;
+mod restart;
 mod tidy;
