@@ -58,12 +58,12 @@ pub struct Addresses {
 }
 
 impl Agent {
-    pub async fn bind(config: Config, clock: Clock) -> Result<Self> {
+    pub async fn bind(config: Config) -> Result<Self> {
         let lock = lock::Lock::take(&config.data)?;
         let interface = Interface::open(&config.interface)?;
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
-        let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), clock)?;
+        let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
         let images = Images::open(&config.data, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
         let dhcp = match config.dhcp {

@@ -10,10 +10,10 @@ use crate::ledger::Ledger;
 pub async fn missing_files(ledger: &Ledger, images: &Images) -> Result<()> {
     const CODE: &str = "images.damaged";
     let known = ledger.images().await?;
-    let missing = images.missing(&known);
-    let observation = match missing.first() {
-        Some((image, what)) => {
-            let detail = format!("{} of {} images cannot be written: {image} {what}; upload it again", missing.len(), known.len());
+    let damaged = images.damaged(&known);
+    let observation = match damaged.first() {
+        Some(first) => {
+            let detail = format!("{} of {} images cannot be written: {first}; upload it again", damaged.len(), known.len());
             Observation::AlarmRaised { code: CODE.to_owned(), detail }
         }
         None => Observation::AlarmCleared { code: CODE.to_owned() },

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use crate::app::Agent;
 use crate::cli::exit;
 use crate::config;
-use crate::ledger::Clock;
 use crate::telemetry::{self, LogFormat};
 
 /// The agent, in the foreground; SIGTERM or Ctrl-C stops it in order.
@@ -51,7 +50,7 @@ async fn serve(config: config::Config) -> Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let agent = Agent::bind(config, Clock::default()).await?;
+    let agent = Agent::bind(config).await?;
     let addresses = agent.addresses()?;
     tracing::info!(devices = %addresses.devices, operators = %addresses.operators, tftp = %addresses.tftp, mqtt = ?addresses.mqtt, "bound");
     let told = stop.clone();
