@@ -1,7 +1,7 @@
 //! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{OriginalUri, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -60,7 +60,7 @@ pub fn router(operator: Operator) -> Router {
         .with_state(operator)
 }
 
-async fn missing(uri: axum::http::Uri) -> Failure {
+async fn missing(OriginalUri(uri): OriginalUri) -> Failure {
     Failure(Refusal::new(404, "not_found", format!("there is nothing at {}", uri.path())))
 }
 
