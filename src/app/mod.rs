@@ -76,7 +76,8 @@ impl Agent {
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
         let metrics = Metrics::new(ledger.clone());
-        let server = config.http.devices.into();
+        // The bound one: its port may have been left to the system.
+        let server = devices.address()?;
         Ok(Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock: lock })
     }
 

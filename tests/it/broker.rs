@@ -63,13 +63,18 @@ impl Mosquitto {
 
     /// A durable subscriber that is there before anything is sent.
     pub fn subscribe(&self, topic: &str) -> Subscriber {
-        let mut child = Command::new("mosquitto_sub")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-V", "mqttv5", "-c", "-i", "erp", "-q", "1"])
-            .args(["-x", "3600", "-d", "-t", topic, "-F", "EVENT %p"])
+        let port = self.port.to_string();
+        let session = ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-c", "-x", "3600", "-i", "erp", "-q", "1", "-t", topic];
+        // The session is made first and kept by the broker: what comes from now on waits for the listener.
+        let made = Command::new("mosquitto_sub").args(session).arg("-E").status().expect("mosquitto_sub is installed");
+        assert!(made.success(), "the subscription is acknowledged: {made}");
+        let mut child = Command::new("stdbuf")
+            .args(["-oL", "mosquitto_sub", "-F", "EVENT %p"])
+            .args(session)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("mosquitto_sub is installed");
+            .expect("stdbuf is installed");
         let heard = BufReader::new(child.stdout.take().unwrap());
         let (tell, lines) = channel();
         thread::spawn(move || {
@@ -79,7 +84,6 @@ impl Mosquitto {
                 }
             }
         });
-        while !lines.recv_timeout(PATIENCE).expect("the subscription is acknowledged").contains("SUBACK") {}
         Subscriber { child, lines }
     }
 }
