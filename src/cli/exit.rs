@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Error;
 
 pub const USAGE: u8 = 64;
+/// A program that is needed is not there.
+pub const UNAVAILABLE: u8 = 69;
 pub const SOFTWARE: u8 = 70;
 pub const IO: u8 = 74;
 pub const NO_PERMISSION: u8 = 77;

@@ -1,7 +1,14 @@
 //! The command line: one file a subcommand, each thin.
 
+mod cage;
+mod demo;
 mod exit;
+mod interrupt;
 mod run;
+mod simulate;
+mod size;
+mod tally;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -18,6 +25,10 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Demo(demo::Args),
+    Simulate(simulate::Args),
+    #[command(hide = true)]
+    Cage(cage::Args),
 }
 
 /// No thread exists yet: some subcommands enter namespaces of their own.
@@ -32,5 +43,8 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Cage(args) => cage::run(&args),
     }
 }
