@@ -90,10 +90,6 @@ impl Agent {
         })
     }
 
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
     /// Serves until `stop` is cancelled or a part of the agent ends by itself.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock } = self;

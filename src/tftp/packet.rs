@@ -22,12 +22,6 @@ pub struct Request {
     pub options: Vec<(String, String)>,
 }
 
-impl Request {
-    pub fn option(&self, name: &str) -> Option<&str> {
-        option(&self.options, name)
-    }
-}
-
 /// Looks an option up in a request or an OACK.
 pub fn option<'a>(options: &'a [(String, String)], name: &str) -> Option<&'a str> {
     options
@@ -110,7 +104,6 @@ pub mod code {
     pub const ACCESS_VIOLATION: u16 = 2;
     pub const ILLEGAL_OPERATION: u16 = 4;
     pub const UNKNOWN_TRANSFER: u16 = 5;
-    pub const OPTION_REFUSED: u16 = 8;
 }
 
 fn parse_request(bytes: &[u8]) -> Result<Request, Malformed> {
