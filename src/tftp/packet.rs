@@ -22,6 +22,13 @@ pub struct Request {
     pub options: Vec<(String, String)>,
 }
 
+#[cfg(test)]
+impl Request {
+    pub fn option(&self, name: &str) -> Option<&str> {
+        option(&self.options, name)
+    }
+}
+
 /// Looks an option up in a request or an OACK.
 pub fn option<'a>(options: &'a [(String, String)], name: &str) -> Option<&'a str> {
     options
