@@ -20,7 +20,6 @@
 //!
 //! [`core::floor`] decides what follows from what happens; [`ledger`] writes it down and lets everyone read on;
 //! [`app`] starts it all. A device's way: `dhcp` → `tftp` → `http::device` → `script` → reports → `core::floor::report`.
-#![allow(dead_code, unused)]
 
 mod app;
 mod bus;

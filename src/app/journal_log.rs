@@ -10,11 +10,16 @@ pub async fn run(ledger: Ledger, stop: CancellationToken) -> Result<()> {
     let mut follower = ledger.follow(ledger.newest().saturating_sub(1));
     loop {
         tokio::select! {
-            () = stop.cancelled() => return Ok(()),
             // Cancel-safe, see `Follower::next`.
             page = follower.next() => page?.iter().for_each(line),
+            () = stop.cancelled() => break,
         }
     }
+    // The last words of the station belong to the history too.
+    while follower.seq() < ledger.newest() {
+        follower.next().await?.iter().for_each(line);
+    }
+    Ok(())
 }
 
 fn line(event: &Recorded) {

@@ -23,7 +23,7 @@ use crate::http::{self, Listener};
 use crate::images::Images;
 use crate::ledger::{Clock, Ledger};
 use crate::metrics::Metrics;
-use crate::tftp::Tftp;
+use crate::tftp::{self, Tftp};
 
 /// How long those who talk to devices and operators may take to stop.
 const FRONT: Duration = Duration::from_secs(8);
@@ -70,12 +70,14 @@ impl Agent {
             Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
             None => None,
         };
-        let tftp = Tftp::bind(config.tftp, ledger.clone())?;
+        let mtu = interface.mtu().await?;
+        let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let devices = Listener::bind("devices", config.http.devices.into()).await?;
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
         let metrics = Metrics::new(ledger.clone());
-        let server = config.http.devices.into();
+        // The bound one: its port may have been left to the system.
+        let server = devices.address()?;
         Ok(Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock: lock })
     }
 
@@ -86,10 +88,6 @@ impl Agent {
             operators: self.operators.address()?,
             mqtt: self.bus.broker(),
         })
-    }
-
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
     }
 
     /// Serves until `stop` is cancelled or a part of the agent ends by itself.
@@ -137,6 +135,7 @@ impl Agent {
         drop(ledger);
         let joined = tokio::task::spawn_blocking(move || writer.join()).await;
         let given_back = interface.give_back(claim).await;
+        interface.close().await;
         ended?;
         front?;
         back?;

@@ -13,6 +13,8 @@ pub mod mqtt;
 pub mod nats;
 mod progress;
 mod relay;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod transport;
 

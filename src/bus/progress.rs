@@ -32,6 +32,7 @@ impl Progress {
     pub async fn next(&mut self) -> Option<Vec<Telemetry>> {
         loop {
             tokio::select! {
+                biased; // A beat takes along everything that is there.
                 report = self.reports.recv() => match report {
                     Ok(report) => {
                         self.newest.insert(report.mac, report);

@@ -102,8 +102,8 @@ pub struct Reservation {
     #[serde(deserialize_with = "address")]
     pub address: Ipv4Addr,
     /// For people who read the file.
-    #[serde(default)]
-    pub name: Option<String>,
+    #[serde(default, rename = "name")]
+    _name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -52,16 +52,8 @@ impl AddressBook {
         self.by_mac.get(&mac).copied()
     }
 
-    pub fn entry(&self, address: Ipv4Addr) -> Option<Entry> {
-        self.by_address.get(&address).copied()
-    }
-
     pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Mac)> {
         self.by_address.iter().map(|(address, entry)| (*address, entry.mac))
-    }
-
-    pub fn quarantined(&self, address: Ipv4Addr) -> Option<Timestamp> {
-        self.quarantine.get(&address).copied()
     }
 
     /// The address that this device has or would get: its reservation, the one it had, a fresh one, one whose lease

@@ -116,8 +116,8 @@ struct Request {
     #[serde(default)]
     dry_run: bool,
     /// Read by the bus before it answers; part of the envelope, not of the order.
-    #[serde(default)]
-    reply_to: Option<String>,
+    #[serde(default, rename = "reply_to")]
+    _reply_to: Option<String>,
     #[serde(default)]
     params: Map<String, Value>,
 }

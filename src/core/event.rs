@@ -41,7 +41,8 @@ pub enum Via {
     Script,
 }
 
-/// A public fact. The tag is the `type` of the CloudEvent without its namespace and version.
+/// A public fact. The tag is the `type` of the `CloudEvent` without its namespace and version.
+#[expect(clippy::large_enum_variant, reason = "a fact holds it in a box")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {

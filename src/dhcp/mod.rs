@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::core::observation::{Input, Observation};
+use crate::core::observation::Input;
 use crate::core::view::Answer;
 use crate::dhcp::answer::{Station, To};
 use crate::dhcp::ask::Serve;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use axum::Json;
 use serde::Deserialize;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
+use crate::http::extract::Asked;
 use crate::http::operator::Operator;
 use crate::ledger::{Follower, Recorded};
 
@@ -29,7 +30,7 @@ pub struct Page {
 }
 
 /// `GET /api/v1/events?after=SEQ&limit=N`
-pub async fn page(State(operator): State<Operator>, Query(page): Query<Page>) -> Result<Json<Value>, Failure> {
+pub async fn page(State(operator): State<Operator>, Asked(page): Asked<Page>) -> Result<Json<Value>, Failure> {
     let events = operator.ledger.events(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
     let next = events.last().map_or(page.after, |event| event.seq);
     let bodies: Vec<Value> = events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect();
@@ -48,7 +49,7 @@ pub struct Listening {
 /// `GET /api/v1/events/stream?after=SEQ&filter=device.*`
 pub async fn stream(
     State(operator): State<Operator>,
-    Query(listening): Query<Listening>,
+    Asked(listening): Asked<Listening>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
     let filter = Filter::parse(listening.filter.as_deref())?;

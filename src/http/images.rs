@@ -3,9 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::multipart::MultipartError;
-use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
+use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::core::image::{Digest, Image};
 use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
+use crate::http::extract::{Asked, Body};
 use crate::http::operator::{Operator, order};
 
 pub async fn list(state: State<Operator>, headers: HeaderMap) -> Response {
@@ -44,7 +44,7 @@ pub struct Upload {
 /// `POST /api/v1/images?name=NAME&sha256=HEX` with the bytes as the body, or a form with `image`, `sha256`, `name`.
 pub async fn upload(
     State(operator): State<Operator>,
-    Query(upload): Query<Upload>,
+    Asked(upload): Asked<Upload>,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Failure> {
@@ -68,7 +68,7 @@ fn digest(text: &str) -> Result<Digest, Refusal> {
     text.parse().map_err(|wrong: String| Refusal::invalid("/sha256", wrong))
 }
 
-async fn from_body(operator: &Operator, body: Body, name: &str, expected: Option<Digest>) -> Result<Image, Failure> {
+async fn from_body(operator: &Operator, body: axum::body::Body, name: &str, expected: Option<Digest>) -> Result<Image, Failure> {
     Ok(operator.images.take(name, move || Ok(expected), body.into_data_stream()).await?)
 }
 
@@ -156,7 +156,7 @@ pub struct Import {
 }
 
 /// `POST /api/v1/images/import`: a file that lies on the station already, below `{data}/import`.
-pub async fn import(State(operator): State<Operator>, Json(import): Json<Import>) -> Result<Response, Failure> {
+pub async fn import(State(operator): State<Operator>, Body(import): Body<Import>) -> Result<Response, Failure> {
     let expected = import.sha256.as_deref().map(digest).transpose()?;
     let name = import.name.as_deref().unwrap_or_else(|| import.path.rsplit('/').next().unwrap_or_default());
     Ok(added(&operator.images.take_path(name, &import.path, expected).await?))

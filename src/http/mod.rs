@@ -4,6 +4,7 @@ mod auth;
 pub mod device;
 mod error;
 mod events;
+mod extract;
 mod images;
 pub mod operator;
 

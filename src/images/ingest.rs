@@ -68,7 +68,8 @@ impl Intake {
             unpacking.feed(&head)?;
             self.body = Body::Xz(unpacking);
         } else if let Some((_, form)) = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)) {
-            let detail = format!("the image is packed as {form}; this station takes xz and plain images: repack it with xz");
+            let detail =
+                format!("the image is packed as {form}; this station takes xz and plain images: repack it with xz");
             return Err(Refusal::new(415, "unsupported_compression", detail));
         }
         Ok(())
@@ -94,7 +95,8 @@ impl Intake {
             return Err(Refusal::new(400, "empty", "the image decodes to no bytes"));
         }
         if raw_size_bytes % 512 != 0 {
-            let detail = format!("{raw_size_bytes} bytes are no multiple of 512: not the image of a disk, or not all of it");
+            let detail =
+                format!("{raw_size_bytes} bytes are no multiple of 512: not the image of a disk, or not all of it");
             return Err(Refusal::new(400, "size_not_multiple_of_512", detail));
         }
         Ok((self.part, Taken { id, size_bytes, compression, raw_sha256, raw_size_bytes }))
@@ -203,7 +205,8 @@ fn broken(error: &XzError, at: u64) -> Refusal {
 pub fn refusal_of(error: &io::Error) -> Refusal {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Refusal::new(507, "disk_full", "the disk of the station is full: delete images that no project uses").retryable()
+            Refusal::new(507, "disk_full", "the disk of the station is full: delete images that no project uses")
+                .retryable()
         }
         _ => {
             tracing::error!(%error, "cannot store an image");

@@ -68,10 +68,6 @@ impl Ledger {
         self.readers.ask(move |connection| query::sessions(connection, &filter)).await
     }
 
-    pub async fn outcomes(&self) -> Result<Vec<(String, u64)>, SubmitError> {
-        self.readers.ask(query::outcomes).await
-    }
-
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
         self.readers.ask(tables::images).await
     }

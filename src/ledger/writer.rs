@@ -30,9 +30,12 @@ const BATCH: usize = 64;
 /// How long a device stays on the floor after it was last seen.
 const KEEP: Duration = Duration::from_secs(3600);
 
+type Outcome = Result<Receipt, SubmitError>;
+type Waiting = oneshot::Sender<Outcome>;
+
 pub struct Job {
     pub input: Input,
-    pub reply: oneshot::Sender<Result<Receipt, SubmitError>>,
+    pub reply: Waiting,
 }
 
 pub struct Writer {
@@ -86,6 +89,37 @@ const fn is_row(note: &Note) -> bool {
     !matches!(note, Note::Sign { .. } | Note::Flow { .. })
 }
 
+#[cfg(test)]
+impl Writer {
+    /// A writer without a thread and without listeners.
+    pub fn with(connection: Connection, settings: crate::core::floor::Settings, clock: Clock) -> Self {
+        let identity = Identity {
+            station: settings.station.clone(),
+            root: String::new(),
+            epoch: "e".to_owned(),
+            version: settings.version.clone(),
+        };
+        Self {
+            floor: Floor::new(settings),
+            connection,
+            seq: 0,
+            announce: watch::channel(0).0,
+            identity: Arc::new(identity),
+            telemetry: broadcast::channel(1).0,
+            tenants: Tenants::default(),
+            healthy: Arc::new(AtomicBool::new(true)),
+            clock,
+        }
+    }
+
+    /// One input, one commit.
+    pub fn handle(&mut self, input: Input) -> Outcome {
+        let (reply, mut answer) = oneshot::channel();
+        self.process(vec![Job { input, reply }]);
+        answer.try_recv().expect("the writer answers before it goes on")
+    }
+}
+
 impl Writer {
     pub fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
         self.publish_tenants();
@@ -126,7 +160,7 @@ impl Writer {
     }
 
     /// Nothing of the batch has happened: the floor is what the tables say.
-    fn give_up(&mut self, error: &StoreError, replies: Vec<(oneshot::Sender<Result<Receipt, SubmitError>>, Result<Receipt, SubmitError>)>, now: Timestamp) {
+    fn give_up(&mut self, error: &StoreError, replies: Vec<(Waiting, Outcome)>, now: Timestamp) {
         tracing::error!(%error, "the ledger cannot write; nothing is acknowledged until it can");
         self.healthy.store(false, Ordering::Relaxed);
         match tables::load(&self.connection, self.floor.settings().clone(), now) {
@@ -324,20 +358,20 @@ impl Writer {
     }
 
     fn warm_device(&mut self, mac: Mac) -> Result<(), StoreError> {
-        if self.floor.device(mac).is_none() {
-            if let Some(device) = tables::device(&self.connection, mac)? {
-                self.floor.learn_device(device);
-            }
+        if self.floor.device(mac).is_none()
+            && let Some(device) = tables::device(&self.connection, mac)?
+        {
+            self.floor.learn_device(device);
         }
         Ok(())
     }
 
     fn warm_session(&mut self, id: SessionId) -> Result<(), StoreError> {
-        if self.floor.session(id).is_none() {
-            if let Some(session) = tables::session(&self.connection, id)? {
-                self.warm_device(session.mac)?;
-                self.floor.learn_session(session);
-            }
+        if self.floor.session(id).is_none()
+            && let Some(session) = tables::session(&self.connection, id)?
+        {
+            self.warm_device(session.mac)?;
+            self.floor.learn_session(session);
         }
         Ok(())
     }

@@ -42,8 +42,13 @@ impl Links {
         })
     }
 
-    pub async fn add_bridge(&self, name: &str) -> Result<(), NetError> {
-        let bridge = LinkBridge::new(name).up().build();
+    /// A bridge with an address of its own. By default it takes the lowest one of its ports, so that it changes when a
+    /// device leaves, and the others then talk to nobody until their ARP entries expire (up to a minute was seen).
+    pub async fn add_bridge(&self, name: &str, mac: Mac) -> Result<(), NetError> {
+        let bridge = LinkBridge::new(name)
+            .address(mac.bytes().to_vec())
+            .up()
+            .build();
         self.handle
             .link()
             .add(bridge)
@@ -104,6 +109,8 @@ impl Links {
                     .build();
                 LinkMessageBuilder::<LinkVeth>::new(&near, "eth0")
                     .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
+                    // The highest there is, so that no bridge takes it for its own (libvirt does the same).
+                    .address(near_address(mac))
                     .controller(index)
                     .up()
                     .build()
@@ -182,6 +189,11 @@ impl Drop for Links {
 fn near_name(mac: Mac) -> String {
     let [_, _, a, b, c, d] = mac.bytes();
     format!("sim{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+fn near_address(mac: Mac) -> Vec<u8> {
+    let [_, rest @ ..] = mac.bytes();
+    [&[0xfe], rest.as_slice()].concat()
 }
 
 fn is_missing(error: &rtnetlink::Error) -> bool {

@@ -18,7 +18,7 @@ pub struct Recorded {
     /// The last level of the topic.
     pub subject: String,
     pub occurred: Timestamp,
-    /// The CloudEvent, structured JSON.
+    /// The `CloudEvent`, structured JSON.
     pub body: Bytes,
 }
 

@@ -22,6 +22,7 @@ pub struct Request {
     pub options: Vec<(String, String)>,
 }
 
+#[cfg(test)]
 impl Request {
     pub fn option(&self, name: &str) -> Option<&str> {
         option(&self.options, name)
@@ -110,7 +111,6 @@ pub mod code {
     pub const ACCESS_VIOLATION: u16 = 2;
     pub const ILLEGAL_OPERATION: u16 = 4;
     pub const UNKNOWN_TRANSFER: u16 = 5;
-    pub const OPTION_REFUSED: u16 = 8;
 }
 
 fn parse_request(bytes: &[u8]) -> Result<Request, Malformed> {

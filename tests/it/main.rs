@@ -1,5 +1,14 @@
 //! The agent as its users meet it: the built binary, real brokers, real clients, real namespaces.
 
+#![expect(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
+
+mod agent;
+mod board;
+mod broker;
 mod cage;
 mod demo;
+mod errors;
+mod http;
+mod journey;
+mod restart;
 mod tidy;

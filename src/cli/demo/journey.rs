@@ -69,7 +69,7 @@ pub async fn travel(brief: Brief) -> Result<ExitCode> {
 async fn make_network() -> Result<()> {
     let links = Links::open()?;
     links.set_up("lo").await?;
-    links.add_bridge(BRIDGE).await?;
+    links.add_bridge(BRIDGE, BRIDGE_ADDRESS).await?;
     Ok(())
 }
 
@@ -231,5 +231,6 @@ async fn compare(devices: Vec<Device>, raw: PathBuf) -> Result<Vec<(Mac, bool)>>
 
 /// What a CM4 with the smallest eMMC would laugh at.
 const SMALLEST_MEDIUM: u64 = 64 * 1024 * 1024;
+const BRIDGE_ADDRESS: Mac = Mac::new([0x02, 0, 0, 0, 0x05, 0x01]);
 /// How long the event of a device that is over may be on its way.
 const LAST_EVENT: Duration = Duration::from_secs(10);

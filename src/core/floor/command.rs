@@ -6,7 +6,7 @@ use crate::core::command::{Command, DeviceName, ImageRef, NAMES, Order, ProjectC
 use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor};
-use crate::core::image::{Digest, Image};
+use crate::core::image::Image;
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
@@ -223,11 +223,6 @@ impl Floor {
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
             "alarms": self.alarms,
         })
-    }
-
-    /// Which file may go: the image is in no project and in no open session.
-    pub fn uses_image(&self, image: &Digest) -> bool {
-        self.images.contains_key(image)
     }
 }
 

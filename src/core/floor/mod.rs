@@ -15,14 +15,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::core::address::{AddressBook, Pool};
-use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
-use crate::core::event::{DeviceRef, Event};
+use crate::core::device::{BootIdentity, Mac, Serial};
+use crate::core::event::Event;
 use crate::core::image::{Digest, Image};
 use crate::core::observation::{FileServed, Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
-use crate::core::session::{Outcome, Session};
+use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
@@ -143,16 +143,8 @@ impl Floor {
         self.projects.get(id)
     }
 
-    pub fn projects(&self) -> impl Iterator<Item = &Project> {
-        self.projects.values()
-    }
-
     pub fn image(&self, id: &Digest) -> Option<&Image> {
         self.images.get(id)
-    }
-
-    pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.images.values()
     }
 
     pub fn device(&self, mac: Mac) -> Option<&Device> {
@@ -173,10 +165,6 @@ impl Floor {
 
     pub fn cursor(&self, sink: &str) -> u64 {
         self.cursors.get(sink).copied().unwrap_or(0)
-    }
-
-    pub fn cursors(&self) -> &BTreeMap<String, u64> {
-        &self.cursors
     }
 
     /// Puts what the tables say of a device onto the floor.

@@ -445,8 +445,6 @@ fn happen(world: &mut World, sessions: &mut Vec<SessionId>, what: (u8, u8, u8)) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 300 } else { 2000 }))]
-
     #[test]
     fn whatever_happens_the_laws_hold(walk in prop::collection::vec((0u8..11, any::<u8>(), any::<u8>()), 1..120)) {
         let mut world = World::ready();

@@ -106,28 +106,29 @@ pub fn router(device: Device) -> Router {
         .with_state(device)
 }
 
-/// Whatever comes out is a shell script: the stock initramfs runs the body of any status. A refusal has status 200,
-/// because its curl would only repeat what will not change; 503 it does repeat, and heeds `Retry-After`.
 async fn give_script(
     State(device): State<Device>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let script = device.script(peer, query.as_deref().unwrap_or_default()).await;
-    let status = match &script {
-        Err(refusal) if refusal.status == 503 => StatusCode::SERVICE_UNAVAILABLE,
-        Err(refusal) => {
-            tracing::debug!(%peer, code = refusal.code, detail = refusal.detail, "a device is refused its script");
-            StatusCode::OK
-        }
-        Ok(_) => StatusCode::OK,
-    };
+    if let Err(refusal) = &script {
+        tracing::debug!(%peer, code = refusal.code, detail = refusal.detail, "a device is refused its script");
+    }
+    shell(script)
+}
+
+/// Whatever comes out is a shell script: the stock initramfs runs the body of any status. A refusal has status 200,
+/// because its curl would only repeat what will not change; 503 it does repeat, and heeds `Retry-After`.
+fn shell(script: Result<String, Refusal>) -> Response {
+    let busy = matches!(&script, Err(refusal) if refusal.status == 503);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    let mut response = (status, headers, script.unwrap_or_else(|refusal| script::refuse(&refusal))).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    let mut response = (headers, script.unwrap_or_else(|refusal| script::refuse(&refusal))).into_response();
+    if busy {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
@@ -154,12 +155,18 @@ async fn give_image(
     };
     if served.status() == StatusCode::NOT_FOUND {
         tracing::error!(image = %session.plan.image, session = %session.id, "the file of an image is gone");
-        return Err(Refusal::new(404, "image_missing", format!("the file of image {} is gone", session.plan.image)).into());
+        return Err(
+            Refusal::new(404, "image_missing", format!("the file of image {} is gone", session.plan.image)).into()
+        );
     }
     let mut response = served.map(|body| {
         let body = Body::new(body);
         // A 304 or 416 has an empty one; it ends at once and counts nothing.
-        if counted { Body::from_stream(Counted::new(body.into_data_stream(), device.flows.open(session.id))) } else { body }
+        if counted {
+            Body::from_stream(Counted::new(body.into_data_stream(), device.flows.open(session.id)))
+        } else {
+            body
+        }
     });
     response.headers_mut().remove(header::LAST_MODIFIED);
     response.headers_mut().insert(header::ETAG, tag);
@@ -241,9 +248,11 @@ fn fresh_token() -> Token {
 fn ipv4(peer: SocketAddr) -> Result<Ipv4Addr, Refusal> {
     match peer.ip().to_canonical() {
         IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(address) => {
-            Err(Refusal::new(400, "unknown_device", format!("devices are served over IPv4, this one calls from {address}")))
-        }
+        IpAddr::V6(address) => Err(Refusal::new(
+            400,
+            "unknown_device",
+            format!("devices are served over IPv4, this one calls from {address}"),
+        )),
     }
 }
 

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_lite_module_that_sends_empty_values_is_welcome() {
-        let asked = Asked::parse("serial=a1b2c3d4&model=&storagesize=&mac=&temp=&cid=&csd=&bootmode=&colour=red").unwrap();
+        let asked =
+            Asked::parse("serial=a1b2c3d4&model=&storagesize=&mac=&temp=&cid=&csd=&bootmode=&colour=red").unwrap();
         assert_eq!(asked, Asked { serial: Serial(0xa1b2_c3d4), mac: None, facts: Facts::default() });
     }
 

@@ -1,0 +1,144 @@
+//! The bus against real brokers: private mosquitto and nats-server processes on free ports in temporary folders, with
+//! a real ledger behind it.
+
+mod broker;
+#[cfg(feature = "embedded-broker")]
+mod embedded;
+mod mosquitto;
+mod nats;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Bus, Fault, Mqtt, Settings};
+use crate::core::address::Pool;
+use crate::core::floor;
+use crate::core::image::{Compression, Digest, Image};
+use crate::core::observation::{Input, Observation};
+use crate::core::time::Timestamp;
+use crate::ledger::{Clock, Ledger};
+
+/// Longer than anything here takes, on a machine that does much else.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A ledger with a bus, in this process.
+struct World {
+    folder: TempDir,
+    ledger: Ledger,
+    stop: CancellationToken,
+    bus: Option<JoinHandle<Result<(), Fault>>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = floor::Settings {
+            station: "st-01".to_owned(),
+            version: "0.1.0".to_owned(),
+            pool: Pool {
+                server: Ipv4Addr::new(10, 0, 0, 1),
+                first: Ipv4Addr::new(10, 0, 0, 2),
+                last: Ipv4Addr::new(10, 0, 0, 200),
+                lease: Duration::from_secs(3600),
+                reservations: BTreeMap::new(),
+            },
+            max_attempts: 3,
+            deadlines: floor::Deadlines::default(),
+        };
+        let path = folder.path().join("bootline.db");
+        let (ledger, _) = Ledger::open(&path, "acme", settings, Clock::default()).unwrap();
+        Self { folder, ledger, stop: CancellationToken::new(), bus: None }
+    }
+
+    /// Starts the bus; gives the address of the embedded broker.
+    async fn start(&mut self, mqtt: Mqtt, nats: Option<crate::bus::nats::Settings>) -> Option<std::net::SocketAddr> {
+        let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats };
+        let bus = Bus::bind(settings, self.ledger.clone()).await.unwrap();
+        let address = bus.broker();
+        self.stop = CancellationToken::new();
+        self.bus = Some(tokio::spawn(bus.run(self.stop.clone())));
+        address
+    }
+
+    /// Stops the bus in good order.
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        let bus = self.bus.take().unwrap();
+        timeout(LONG, bus).await.unwrap().unwrap().unwrap();
+    }
+
+    /// Lets something happen that leaves one event.
+    async fn happen(&self, n: u32) {
+        let mut digest = [0; 32];
+        digest[..4].copy_from_slice(&n.to_be_bytes());
+        let image = Image {
+            id: Digest::new(digest),
+            name: format!("image-{n}.img"),
+            size_bytes: 1024,
+            compression: Compression::Raw,
+            raw_sha256: Digest::new(digest),
+            raw_size_bytes: 1024,
+            added_at: Timestamp::from_millis(0),
+        };
+        let receipt = self.ledger.submit(Input::Observed(Observation::ImageIngested(image))).await.unwrap();
+        assert_eq!(receipt.events.len(), 1);
+    }
+
+    /// Waits until a sink has acknowledged everything, and the ledger knows it.
+    async fn delivered(&self, sink: &str) {
+        let all = async {
+            let mut beat = tokio::time::interval(Duration::from_millis(20));
+            while self.ledger.cursor(sink).await.unwrap() < self.ledger.newest() {
+                beat.tick().await;
+            }
+        };
+        timeout(LONG, all).await.expect("everything is delivered in the end");
+    }
+}
+
+/// What a consumer saw of the sequence.
+#[derive(Default)]
+struct Tally {
+    seen: Vec<u64>,
+}
+
+impl Tally {
+    fn note(&mut self, body: &str) {
+        let event: Value = serde_json::from_str(body).unwrap();
+        self.seen.push(event["sequence"].as_str().unwrap().parse().unwrap());
+    }
+
+    /// How many were seen again.
+    fn repeats(&self) -> usize {
+        let mut unique = self.seen.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        self.seen.len() - unique.len()
+    }
+
+    /// Which of `1..=newest` were never seen.
+    fn missing(&self, newest: u64) -> Vec<u64> {
+        (1..=newest).filter(|seq| !self.seen.contains(seq)).collect()
+    }
+
+    /// How often an event that was new came after a later one.
+    fn overtaken(&self) -> usize {
+        let mut newest = 0;
+        let mut seen = std::collections::BTreeSet::new();
+        self.seen
+            .iter()
+            .filter(|&&seq| {
+                let is_late = seen.insert(seq) && seq < newest;
+                newest = newest.max(seq);
+                is_late
+            })
+            .count()
+    }
+}
