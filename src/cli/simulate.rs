@@ -62,9 +62,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn begin(args: &Args) -> Result<ExitCode> {
     let scratch = Scratch::new("simulate").context("cannot make a temporary folder")?;
     // One thread: the devices die with the thread that started them.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(simulate(args, &scratch));
     // The devices before their folder.
     drop(runtime);
@@ -102,21 +100,13 @@ async fn simulate(args: &Args, scratch: &Scratch) -> Result<ExitCode> {
         print_table(&tally, args.devices, seconds);
     }
     let all = tally.passed() == usize::from(args.devices);
-    Ok(if all {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Lets the fleet live and writes down what it says; progress goes to standard error.
 async fn follow(fleet: Fleet, tally: &mut Tally) {
     let count = fleet.devices().len();
-    let bar = if stderr().is_terminal() {
-        progress_bar(count)
-    } else {
-        indicatif::ProgressBar::hidden()
-    };
+    let bar = if stderr().is_terminal() { progress_bar(count) } else { indicatif::ProgressBar::hidden() };
     // A slow reader slows the telling down, not the devices.
     let (news, mut heard) = mpsc::channel(64);
     let listen = async {
@@ -135,10 +125,8 @@ async fn follow(fleet: Fleet, tally: &mut Tally) {
 }
 
 fn progress_bar(count: usize) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template(
-        "{elapsed_precise} {wide_bar} {pos}/{len} devices are through",
-    )
-    .expect("the template is a constant");
+    let style = indicatif::ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} devices are through")
+        .expect("the template is a constant");
     indicatif::ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_style(style)
 }
 
@@ -147,9 +135,7 @@ type Measure = fn(&Life) -> Option<u64>;
 /// What is measured, each from the first DISCOVER of a device.
 const MEASURES: [(&str, &str, Measure); 4] = [
     ("offer", "DISCOVER to address", |life| life.offered_ms),
-    ("boot_files", "DISCOVER to last boot file", |life| {
-        life.booted_ms
-    }),
+    ("boot_files", "DISCOVER to last boot file", |life| life.booted_ms),
     ("script", "DISCOVER to script", |life| life.script_ms),
     ("end", "DISCOVER to end of script", |life| match life.end {
         Some(End::Passed { after_ms }) => Some(after_ms),
@@ -161,18 +147,13 @@ fn summary(tally: &Tally, devices: u16, seconds: f64) -> Value {
     let latency: serde_json::Map<String, Value> = MEASURES
         .iter()
         .map(|(key, _, what)| {
-            (
-                format!("{key}_ms"),
-                json!({"p50": tally.percentile(*what, 50), "p99": tally.percentile(*what, 99)}),
-            )
+            (format!("{key}_ms"), json!({"p50": tally.percentile(*what, 50), "p99": tally.percentile(*what, 99)}))
         })
         .collect();
     let failures: Vec<Value> = tally
         .lives()
         .filter_map(|(mac, life)| match &life.end {
-            Some(End::Failed { at, detail }) => {
-                Some(json!({"mac": mac, "at": at, "detail": detail}))
-            }
+            Some(End::Failed { at, detail }) => Some(json!({"mac": mac, "at": at, "detail": detail})),
             _ => None,
         })
         .collect();
@@ -184,32 +165,18 @@ fn summary(tally: &Tally, devices: u16, seconds: f64) -> Value {
 }
 
 fn print_table(tally: &Tally, devices: u16, seconds: f64) {
-    println!(
-        "{:<14}{:>10}{:>12}{:>10}  result",
-        "device", "address", "boot files", "script"
-    );
+    println!("{:<14}{:>10}{:>12}{:>10}  result", "device", "address", "boot files", "script");
     for (mac, life) in tally.lives() {
         let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
         let (offer, booted, script) = (ms(life.offered_ms), ms(life.booted_ms), ms(life.script_ms));
-        println!(
-            "{:<14}{offer:>10}{booted:>12}{script:>10}  {}",
-            mac.to_string(),
-            life.verdict()
-        );
+        println!("{:<14}{offer:>10}{booted:>12}{script:>10}  {}", mac.to_string(), life.verdict());
     }
     println!("\n{:<28}{:>10}{:>10}", "", "p50", "p99");
     for (_, words, what) in MEASURES {
-        let ms = |percent| {
-            tally
-                .percentile(what, percent)
-                .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"))
-        };
+        let ms = |percent| tally.percentile(what, percent).map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
         println!("{words:<28}{:>10}{:>10}", ms(50), ms(99));
     }
-    println!(
-        "\n{} of {devices} devices passed in {seconds:.1} s",
-        tally.passed()
-    );
+    println!("\n{} of {devices} devices passed in {seconds:.1} s", tally.passed());
 }
 
 fn forbidden(why: &str) -> ExitCode {

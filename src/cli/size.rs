@@ -21,15 +21,10 @@ impl FromStr for Size {
             "g" | "gib" => 30,
             _ => return Err(format!("not a size such as 64MiB: {text:?}")),
         };
-        let bytes = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(1 << shift));
+        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
         match bytes {
             Some(bytes) if bytes > 0 && bytes % 512 == 0 && bytes <= LARGEST => Ok(Self(bytes)),
-            Some(bytes) => Err(format!(
-                "{bytes} bytes is not a multiple of 512 between 512 and 1 TiB"
-            )),
+            Some(bytes) => Err(format!("{bytes} bytes is not a multiple of 512 between 512 and 1 TiB")),
             None => Err(format!("not a size such as 64MiB: {text:?}")),
         }
     }
@@ -43,26 +38,10 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_and_without_a_unit() {
-        for (text, bytes) in [
-            ("512", 512),
-            ("16MiB", 16 << 20),
-            ("64M", 64 << 20),
-            ("1 GiB", 1 << 30),
-            ("2k", 2048),
-        ] {
+        for (text, bytes) in [("512", 512), ("16MiB", 16 << 20), ("64M", 64 << 20), ("1 GiB", 1 << 30), ("2k", 2048)] {
             assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");
         }
-        for wrong in [
-            "",
-            "MiB",
-            "0",
-            "513",
-            "-1",
-            "16MB",
-            "99999999999999999999",
-            "9999999G",
-            "1.5G",
-        ] {
+        for wrong in ["", "MiB", "0", "513", "-1", "16MB", "99999999999999999999", "9999999G", "1.5G"] {
             assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }

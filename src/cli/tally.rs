@@ -38,10 +38,9 @@ impl Tally {
     pub fn note(&mut self, news: News) -> String {
         let life = self.0.entry(news.mac).or_default();
         let (words, end) = match news.what {
-            What::NotStarted(error) if error.is_permission() => (
-                "is not started".to_owned(),
-                Some(End::Refused(in_full(&error))),
-            ),
+            What::NotStarted(error) if error.is_permission() => {
+                ("is not started".to_owned(), Some(End::Refused(in_full(&error))))
+            }
             What::NotStarted(error) => failed("start", in_full(&error)),
             What::Lost(detail) => failed("process", detail),
             What::Said(said) => life.take_down(said),
@@ -61,10 +60,7 @@ impl Tally {
     }
 
     pub fn passed(&self) -> usize {
-        self.0
-            .values()
-            .filter(|life| matches!(life.end, Some(End::Passed { .. })))
-            .count()
+        self.0.values().filter(|life| matches!(life.end, Some(End::Passed { .. }))).count()
     }
 
     /// The system forbids cages: the first device's reason.
@@ -93,33 +89,18 @@ impl Life {
                 self.offered_ms = Some(after_ms);
                 (format!("has {address} after {after_ms} ms"), None)
             }
-            Said::Booted {
-                after_ms,
-                files,
-                missing,
-                bytes,
-            } => {
+            Said::Booted { after_ms, files, missing, bytes } => {
                 self.booted_ms = Some(after_ms);
-                (
-                    format!(
-                        "has its {files} boot files ({bytes} bytes, {missing} missing) after {after_ms} ms"
-                    ),
-                    None,
-                )
+                (format!("has its {files} boot files ({bytes} bytes, {missing} missing) after {after_ms} ms"), None)
             }
             Said::ScriptFetched { after_ms } => {
                 self.script_ms = Some(after_ms);
                 (format!("has its script after {after_ms} ms"), None)
             }
-            Said::Ended {
-                after_ms, exit: 0, ..
-            } => (
-                format!("is through after {after_ms} ms"),
-                Some(End::Passed { after_ms }),
-            ),
-            Said::Ended { exit, output, .. } => {
-                failed("script", format!("exit code {exit}: {output}"))
+            Said::Ended { after_ms, exit: 0, .. } => {
+                (format!("is through after {after_ms} ms"), Some(End::Passed { after_ms }))
             }
+            Said::Ended { exit, output, .. } => failed("script", format!("exit code {exit}: {output}")),
             Said::Failed { stage, detail, .. } => failed(stage.as_str(), detail),
         }
     }
@@ -141,13 +122,7 @@ impl Life {
 fn failed(at: &str, detail: String) -> (String, Option<End>) {
     let lines: Vec<&str> = detail.trim_end().lines().collect();
     let last = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
-    (
-        format!("failed at {at}: {last}"),
-        Some(End::Failed {
-            at: at.to_owned(),
-            detail,
-        }),
-    )
+    (format!("failed at {at}: {last}"), Some(End::Failed { at: at.to_owned(), detail }))
 }
 
 /// How much of a script's last words a person is shown.
@@ -158,60 +133,23 @@ mod tests {
     use super::*;
 
     fn news(number: u8, said: Said) -> News {
-        News {
-            mac: Mac::new([2, 0, 0, 0, 0, number]),
-            what: What::Said(said),
-        }
+        News { mac: Mac::new([2, 0, 0, 0, 0, number]), what: What::Said(said) }
     }
 
     #[test]
     fn latencies_and_ends_are_counted() {
         let mut tally = Tally::default();
         for number in 1..=10 {
-            tally.note(news(
-                number,
-                Said::ScriptFetched {
-                    after_ms: u64::from(number) * 10,
-                },
-            ));
+            tally.note(news(number, Said::ScriptFetched { after_ms: u64::from(number) * 10 }));
         }
         assert_eq!(tally.percentile(|life| life.script_ms, 50), Some(50));
         assert_eq!(tally.percentile(|life| life.script_ms, 99), Some(100));
         assert_eq!(tally.percentile(|life| life.booted_ms, 50), None);
-        tally.note(news(
-            1,
-            Said::Ended {
-                after_ms: 99,
-                exit: 0,
-                output: String::new(),
-            },
-        ));
-        tally.note(news(
-            2,
-            Said::Ended {
-                after_ms: 99,
-                exit: 3,
-                output: "line\nwhy".to_owned(),
-            },
-        ));
-        tally.note(news(
-            3,
-            Said::Refused {
-                why: "forbidden".to_owned(),
-            },
-        ));
-        assert_eq!(
-            (tally.ended(), tally.passed(), tally.refusal()),
-            (3, 1, Some("forbidden"))
-        );
-        let verdicts: Vec<String> = tally
-            .lives()
-            .take(3)
-            .map(|(_, life)| life.verdict())
-            .collect();
-        assert_eq!(
-            verdicts,
-            ["passed", "failed at script: why", "not run: forbidden"]
-        );
+        tally.note(news(1, Said::Ended { after_ms: 99, exit: 0, output: String::new() }));
+        tally.note(news(2, Said::Ended { after_ms: 99, exit: 3, output: "line\nwhy".to_owned() }));
+        tally.note(news(3, Said::Refused { why: "forbidden".to_owned() }));
+        assert_eq!((tally.ended(), tally.passed(), tally.refusal()), (3, 1, Some("forbidden")));
+        let verdicts: Vec<String> = tally.lives().take(3).map(|(_, life)| life.verdict()).collect();
+        assert_eq!(verdicts, ["passed", "failed at script: why", "not run: forbidden"]);
     }
 }

@@ -6,10 +6,7 @@ use crate::simulator::room::PATH;
 
 /// One sentence with one `apt-get install` line; nothing if all is there.
 pub fn missing() -> Option<String> {
-    complaint(&|name| {
-        PATH.split(':')
-            .any(|folder| Path::new(folder).join(name).is_file())
-    })
+    complaint(&|name| PATH.split(':').any(|folder| Path::new(folder).join(name).is_file()))
 }
 
 fn complaint(has: &dyn Fn(&str) -> bool) -> Option<String> {
@@ -39,11 +36,7 @@ struct Tool {
 }
 
 const fn tool(name: &'static str, package: &'static str, in_busybox: bool) -> Tool {
-    Tool {
-        name,
-        package,
-        in_busybox,
-    }
+    Tool { name, package, in_busybox }
 }
 
 /// What the cage itself and the served script use.
@@ -70,13 +63,14 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_in_one_line_to_install_it() {
         assert_eq!(complaint(&|_| true), None);
-        let bare =
-            complaint(&|name| !["curl", "xz", "dd", "wc", "busybox"].contains(&name)).unwrap();
-        assert!(bare.ends_with("need curl, xz, dd, wc, which this system lacks; install with: apt-get install coreutils curl xz-utils"), "{bare}");
-        let with_busybox = complaint(&|name| ["busybox", "setpriv"].contains(&name)).unwrap();
+        let bare = complaint(&|name| !["curl", "xz", "dd", "wc", "busybox"].contains(&name)).unwrap();
         assert!(
-            with_busybox.ends_with("apt-get install curl"),
-            "{with_busybox}"
+            bare.ends_with(
+                "need curl, xz, dd, wc, which this system lacks; install with: apt-get install coreutils curl xz-utils"
+            ),
+            "{bare}"
         );
+        let with_busybox = complaint(&|name| ["busybox", "setpriv"].contains(&name)).unwrap();
+        assert!(with_busybox.ends_with("apt-get install curl"), "{with_busybox}");
     }
 }

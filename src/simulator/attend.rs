@@ -25,17 +25,13 @@ pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
             child.kill()?;
             return child.wait();
         }
-        let wait = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
+        let wait = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], wait) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         while let Some(signal) = signals.read_signal()? {
-            let wish = i32::try_from(signal.ssi_signo)
-                .ok()
-                .and_then(|number| Signal::try_from(number).ok());
+            let wish = i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let Some(wish) = wish.filter(|wish| *wish != Signal::SIGCHLD) else {
                 continue;
             };
@@ -51,12 +47,7 @@ pub fn attend(child: &mut Child, grace: Duration) -> io::Result<ExitStatus> {
 /// From now on these signals wait until `attend` looks at them.
 pub fn hold_signals() -> io::Result<SigSet> {
     let mut wanted = SigSet::empty();
-    for signal in [
-        Signal::SIGCHLD,
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-    ] {
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         wanted.add(signal);
     }
     wanted.thread_block()?;

@@ -31,10 +31,7 @@ pub struct Timing {
 impl Default for Timing {
     /// As the bootloader ships.
     fn default() -> Self {
-        Self {
-            request: Duration::from_secs(4),
-            dhcp: Duration::from_secs(45),
-        }
+        Self { request: Duration::from_secs(4), dhcp: Duration::from_secs(45) }
     }
 }
 
@@ -43,10 +40,7 @@ pub fn personality(board: Board, timing: Timing) -> Personality {
     let options = |kind: u8| {
         vec![
             (code::KIND, vec![kind]),
-            (
-                code::PARAMETERS,
-                vec![1, 3, 43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135],
-            ),
+            (code::PARAMETERS, vec![1, 3, 43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135]),
             (code::ARCHITECTURE, vec![0, 0]),
             (code::INTERFACE, vec![1, 2, 1]),
             (code::MACHINE_ID, machine_id(board)),
@@ -75,9 +69,7 @@ fn machine_id(board: Board) -> Vec<u8> {
 /// It looks for its own name in the menu of option 43 and does not take other offers.
 fn is_boot_offer(offer: &Message) -> bool {
     let name = b"Raspberry Pi Boot";
-    offer
-        .option(code::VENDOR_SPECIFIC)
-        .is_some_and(|menu| menu.windows(name.len()).any(|window| window == name))
+    offer.option(code::VENDOR_SPECIFIC).is_some_and(|menu| menu.windows(name.len()).any(|window| window == name))
 }
 
 /// What was had over TFTP.
@@ -91,19 +83,12 @@ pub struct Booted {
 }
 
 /// Downloads everything that a CM4 asks for.
-pub fn download(
-    server: Ipv4Addr,
-    serial8: Serial8,
-    patience: Patience,
-) -> Result<Booted, Unbootable> {
+pub fn download(server: Ipv4Addr, serial8: Serial8, patience: Patience) -> Result<Booted, Unbootable> {
     walk(serial8, |file, wish| fetch(server, file, wish, patience))
 }
 
 /// The walk through the list, whatever `get` does.
-fn walk(
-    serial8: Serial8,
-    mut get: impl FnMut(&str, Wish) -> Result<Fetched, Lost>,
-) -> Result<Booted, Unbootable> {
+fn walk(serial8: Serial8, mut get: impl FnMut(&str, Wish) -> Result<Fetched, Lost>) -> Result<Booted, Unbootable> {
     let mut booted = Booted::default();
     let mut prefix = String::new();
     for probe in ["start4.elf", "start.elf"] {
@@ -135,11 +120,7 @@ fn walk(
             _ => booted.missing += 1,
         }
     }
-    if kernel {
-        Ok(booted)
-    } else {
-        Err(Unbootable::NoKernel)
-    }
+    if kernel { Ok(booted) } else { Err(Unbootable::NoKernel) }
 }
 
 /// `config.txt` comes again and again: the bootloader reads it, and then `start4.elf` does.
@@ -176,12 +157,7 @@ const KERNELS: [&str; 10] = [
 ];
 const AFTER_KERNEL: [&str; 1] = ["armstub8-32-gic.bin"];
 /// Without these nothing boots.
-const NEEDED: [&str; 4] = [
-    "config.txt",
-    "start4.elf",
-    "scriptexecute.img",
-    "cmdline.txt",
-];
+const NEEDED: [&str; 4] = ["config.txt", "start4.elf", "scriptexecute.img", "cmdline.txt"];
 
 /// The boot files do not make a boot.
 #[derive(Debug, thiserror::Error)]
@@ -208,20 +184,11 @@ mod tests {
 
     #[test]
     fn the_discover_is_the_golden_one() {
-        let who = personality(
-            Board {
-                revision: Revision(0xc0_4131),
-                ..board()
-            },
-            Timing::default(),
-        );
+        let who = personality(Board { revision: Revision(0xc0_4131), ..board() }, Timing::default());
         let sent = Message::request(0xd383_a6ac, board().mac, who.discover).encode();
         let golden = "350101370e01032b3c424380818283848586875d0200005e03010201611100346950523141c00001112233efbeadde\
                       3c20505845436c69656e743a417263683a30303030303a554e44493a303032303031ff";
-        let hex: String = sent[240..]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = sent[240..].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!((sent.len(), hex.as_str()), (322, golden));
         assert_eq!(sent[..12], [1, 1, 6, 0, 0xd3, 0x83, 0xa6, 0xac, 0, 0, 0, 0]);
     }
@@ -234,41 +201,22 @@ mod tests {
             Ok(match wish {
                 _ if !has.contains(&bare) && !has.contains(&file) => Fetched::Missing,
                 Wish::Probe => Fetched::Seen,
-                Wish::Whole => Fetched::Whole {
-                    bytes: 10,
-                    head: b" script=http://x/ \n".to_vec(),
-                },
+                Wish::Whole => Fetched::Whole { bytes: 10, head: b" script=http://x/ \n".to_vec() },
             })
         });
         (asked, walked)
     }
 
-    const SET: [&str; 6] = [
-        "config.txt",
-        "start4.elf",
-        "fixup4.dat",
-        "scriptexecute.img",
-        "cmdline.txt",
-        "kernel.img",
-    ];
+    const SET: [&str; 6] = ["config.txt", "start4.elf", "fixup4.dat", "scriptexecute.img", "cmdline.txt", "kernel.img"];
 
     #[test]
     fn a_cm4_asks_below_its_serial_once_that_looks_bootable() {
         let (asked, booted) = visited(&SET);
         let booted = booted.unwrap();
         assert_eq!(asked[0], "be910eb2/start4.elf");
-        assert!(
-            asked.iter().all(|file| file.starts_with("be910eb2/")),
-            "{asked:?}"
-        );
-        assert_eq!(
-            (booted.files, booted.cmdline.as_str()),
-            (8, "script=http://x/")
-        );
-        assert_eq!(
-            asked.last().map(String::as_str),
-            Some("be910eb2/armstub8-32-gic.bin")
-        );
+        assert!(asked.iter().all(|file| file.starts_with("be910eb2/")), "{asked:?}");
+        assert_eq!((booted.files, booted.cmdline.as_str()), (8, "script=http://x/"));
+        assert_eq!(asked.last().map(String::as_str), Some("be910eb2/armstub8-32-gic.bin"));
     }
 
     #[test]
@@ -276,10 +224,7 @@ mod tests {
         let mut has: Vec<&str> = SET.to_vec();
         has.retain(|file| *file != "start4.elf");
         let (asked, booted) = visited(&has);
-        assert_eq!(
-            asked[..3],
-            ["be910eb2/start4.elf", "be910eb2/start.elf", "config.txt"]
-        );
+        assert_eq!(asked[..3], ["be910eb2/start4.elf", "be910eb2/start.elf", "config.txt"]);
         assert!(matches!(booted, Err(Unbootable::Missing(file)) if file == "start4.elf"));
     }
 
@@ -291,9 +236,7 @@ mod tests {
     #[test]
     fn offers_without_its_name_are_not_taken() {
         let offer = |menu: &[u8]| Message::request(1, board().mac, vec![(43, menu.to_vec())]);
-        assert!(is_boot_offer(&offer(
-            b"\x06\x01\x03\x09\x14\0\0\x11Raspberry Pi Boot\xff"
-        )));
+        assert!(is_boot_offer(&offer(b"\x06\x01\x03\x09\x14\0\0\x11Raspberry Pi Boot\xff")));
         assert!(!is_boot_offer(&offer(b"\x06\x01\x03\xff")));
     }
 }

@@ -64,17 +64,13 @@ impl Cage {
             .process_group(0)
             .spawn()
             .map_err(Refused::Start)?;
-        let mut cage = Self {
-            gate,
-            line: Some(line),
-        };
+        let mut cage = Self { gate, line: Some(line) };
         match cage.hear_within(PATIENCE)? {
             Some(Said::Unshared) => {}
             Some(Said::Refused { why }) => return Err(Refused::Forbidden(why)),
             other => return Err(Refused::Gate(format!("{other:?}"))),
         }
-        cage.map_ids()
-            .map_err(|error| Refused::Forbidden(format!("cannot map user ids: {error}")))?;
+        cage.map_ids().map_err(|error| Refused::Forbidden(format!("cannot map user ids: {error}")))?;
         Ok(cage)
     }
 
@@ -85,9 +81,7 @@ impl Cage {
 
     /// Lets the gate start its process 1, which reads `brief` as its first message.
     pub fn admit(&mut self, scratch: Option<&Path>, brief: &impl Serialize) -> io::Result<()> {
-        let admission = Admission {
-            scratch: scratch.map(Path::to_owned),
-        };
+        let admission = Admission { scratch: scratch.map(Path::to_owned) };
         let line = self.line.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         line.say(&admission)?;
         line.say(brief)
@@ -116,10 +110,7 @@ impl Cage {
     }
 
     fn hear_within(&mut self, wait: Duration) -> Result<Option<Said>, Refused> {
-        let line = self
-            .line
-            .as_mut()
-            .ok_or_else(|| Refused::Gate("no line".to_owned()))?;
+        let line = self.line.as_mut().ok_or_else(|| Refused::Gate("no line".to_owned()))?;
         line.limit(Some(wait)).map_err(Refused::Start)?;
         let heard = line.hear().map_err(Refused::Start)?;
         line.limit(None).map_err(Refused::Start)?;
@@ -162,8 +153,7 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> io::Result<Self> {
-        let folder =
-            std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple()));
+        let folder = std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple()));
         DirBuilder::new().mode(0o700).create(&folder)?;
         give(&folder)?;
         Ok(Self(folder))
@@ -191,23 +181,15 @@ impl Drop for Scratch {
 /// Hands a file or folder over to the root of the cages.
 pub fn give(path: &Path) -> io::Result<()> {
     let (uid, gid) = outer_ids();
-    if uid == geteuid() {
-        Ok(())
-    } else {
-        chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
-    }
+    if uid == geteuid() { Ok(()) } else { chown(path, Some(uid.as_raw()), Some(gid.as_raw())) }
 }
 
 /// Does a `uid_map` know this id?
 fn maps(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
-        let mut fields = line
-            .split_ascii_whitespace()
-            .map_while(|field| field.parse::<u64>().ok());
+        let mut fields = line.split_ascii_whitespace().map_while(|field| field.parse::<u64>().ok());
         match (fields.next(), fields.next(), fields.next()) {
-            (Some(inside), Some(_), Some(count)) => {
-                (inside..inside + count).contains(&u64::from(id))
-            }
+            (Some(inside), Some(_), Some(count)) => (inside..inside + count).contains(&u64::from(id)),
             _ => false,
         }
     })

@@ -67,21 +67,12 @@ fn boot(brief: &Brief, mut line: Line) -> ExitCode {
         return ExitCode::FAILURE;
     };
     die_with(listener);
-    let mut life = Life {
-        brief,
-        room: &room,
-        line,
-        powered: Instant::now(),
-    };
+    let mut life = Life { brief, room: &room, line, powered: Instant::now() };
     match life.run() {
         Ok(exit) => u8::try_from(exit).map_or(ExitCode::FAILURE, ExitCode::from),
         Err((stage, detail)) => {
             let after_ms = life.after_ms();
-            life.say(&Said::Failed {
-                after_ms,
-                stage,
-                detail,
-            });
+            life.say(&Said::Failed { after_ms, stage, detail });
             ExitCode::FAILURE
         }
     }
@@ -127,61 +118,26 @@ impl Life<'_> {
             halt(Stage::Script, linux::bring_script(self.room, script))?;
             return self.run_script();
         }
-        let runtime = halt(
-            Stage::Link,
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build(),
-        )?;
+        let runtime = halt(Stage::Link, tokio::runtime::Builder::new_current_thread().enable_all().build())?;
         let links = halt(Stage::Link, runtime.block_on(link_up()))?;
         self.powered = Instant::now();
-        let net = Net {
-            runtime: &runtime,
-            links: &links,
-        };
+        let net = Net { runtime: &runtime, links: &links };
         let cmdline = self.bootloader(net)?;
         let leased = self.linux_address(net)?;
         self.script(&cmdline, &leased)
     }
 
     fn bootloader(&mut self, net: Net<'_>) -> Result<String, Halt> {
-        let Brief {
-            mac,
-            serial,
-            revision,
-            dhcp_again_ms,
-            ..
-        } = *self.brief;
-        let timing = Timing {
-            request: Duration::from_millis(dhcp_again_ms),
-            ..Timing::default()
-        };
-        let who = bootloader::personality(
-            Board {
-                mac,
-                serial,
-                revision,
-            },
-            timing,
-        );
+        let Brief { mac, serial, revision, dhcp_again_ms, .. } = *self.brief;
+        let timing = Timing { request: Duration::from_millis(dhcp_again_ms), ..Timing::default() };
+        let who = bootloader::personality(Board { mac, serial, revision }, timing);
         let leased = address(Stage::BootDhcp, &who)?;
         net.take(Stage::BootDhcp, &leased)?;
-        self.say(&Said::Offered {
-            after_ms: self.after_ms(),
-            address: leased.address,
-        });
-        let booted = halt(
-            Stage::BootFiles,
-            bootloader::download(leased.tftp, serial.low(), Patience::default()),
-        )?;
+        self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
+        let booted = halt(Stage::BootFiles, bootloader::download(leased.tftp, serial.low(), Patience::default()))?;
         net.drop(Stage::BootFiles, &leased)?;
         let after_ms = self.after_ms();
-        self.say(&Said::Booted {
-            after_ms,
-            files: booted.files,
-            missing: booted.missing,
-            bytes: booted.bytes,
-        });
+        self.say(&Said::Booted { after_ms, files: booted.files, missing: booted.missing, bytes: booted.bytes });
         Ok(booted.cmdline)
     }
 
@@ -192,17 +148,10 @@ impl Life<'_> {
     }
 
     fn script(&mut self, cmdline: &str, leased: &Leased) -> Result<i32, Halt> {
-        let no_url = || {
-            (
-                Stage::ScriptDownload,
-                format!("no http script in the command line {cmdline:?}"),
-            )
-        };
+        let no_url = || (Stage::ScriptDownload, format!("no http script in the command line {cmdline:?}"));
         let url = linux::script_url(cmdline, &self.found()).ok_or_else(no_url)?;
         halt(Stage::ScriptDownload, linux::fetch_script(self.room, &url))?;
-        self.say(&Said::ScriptFetched {
-            after_ms: self.after_ms(),
-        });
+        self.say(&Said::ScriptFetched { after_ms: self.after_ms() });
         let exit = self.run_script()?;
         if exit == 0 {
             halt(Stage::Script, linux::let_go(self.brief.mac, leased))?;
@@ -212,22 +161,12 @@ impl Life<'_> {
 
     fn run_script(&mut self) -> Result<i32, Halt> {
         let ended = halt(Stage::Script, linux::run_script(self.room))?;
-        self.say(&Said::Ended {
-            after_ms: self.after_ms(),
-            exit: ended.exit,
-            output: ended.output,
-        });
+        self.say(&Said::Ended { after_ms: self.after_ms(), exit: ended.exit, output: ended.output });
         Ok(ended.exit)
     }
 
     fn found(&self) -> Found {
-        let Brief {
-            serial,
-            mac,
-            revision,
-            medium_bytes,
-            ..
-        } = *self.brief;
+        let Brief { serial, mac, revision, medium_bytes, .. } = *self.brief;
         Found {
             serial,
             mac,
@@ -258,24 +197,12 @@ struct Net<'a> {
 
 impl Net<'_> {
     fn take(self, stage: Stage, leased: &Leased) -> Result<(), Halt> {
-        halt(
-            stage,
-            self.runtime.block_on(
-                self.links
-                    .add_address("eth0", leased.address, leased.prefix),
-            ),
-        )
+        halt(stage, self.runtime.block_on(self.links.add_address("eth0", leased.address, leased.prefix)))
     }
 
     /// The bootloader's network ends with it.
     fn drop(self, stage: Stage, leased: &Leased) -> Result<(), Halt> {
-        halt(
-            stage,
-            self.runtime.block_on(
-                self.links
-                    .drop_address("eth0", leased.address, leased.prefix),
-            ),
-        )
+        halt(stage, self.runtime.block_on(self.links.drop_address("eth0", leased.address, leased.prefix)))
     }
 }
 

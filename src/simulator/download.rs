@@ -40,10 +40,7 @@ pub enum Fetched {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     Send(Packet),
-    Done {
-        last: Option<Packet>,
-        fetched: Fetched,
-    },
+    Done { last: Option<Packet>, fetched: Fetched },
 }
 
 /// One download, without socket and clock. Times are of the packet's arrival.
@@ -88,13 +85,9 @@ impl Transfer {
 
     pub fn heard(&mut self, packet: Packet, at: Duration) -> Result<Next, Upset> {
         match packet {
-            Packet::Error {
-                code: code::FILE_NOT_FOUND,
-                ..
-            } => Ok(Next::Done {
-                last: None,
-                fetched: Fetched::Missing,
-            }),
+            Packet::Error { code: code::FILE_NOT_FOUND, .. } => {
+                Ok(Next::Done { last: None, fetched: Fetched::Missing })
+            }
             Packet::Error { code, message } => Err(Upset::Error { code, message }),
             Packet::Oack { options } if self.size.is_none() => self.oack(&options, at),
             Packet::Oack { .. } => self.repeated(at, Upset::SecondOack),
@@ -103,10 +96,7 @@ impl Transfer {
             Packet::Data { block, .. } if block == self.expected.wrapping_sub(1) => {
                 self.repeated(at, Upset::Duplicate { block })
             }
-            Packet::Data { block, .. } => Err(Upset::Gap {
-                block,
-                expected: self.expected,
-            }),
+            Packet::Data { block, .. } => Err(Upset::Gap { block, expected: self.expected }),
             other => Err(Upset::Strange(format!("{other:?}"))),
         }
     }
@@ -116,15 +106,10 @@ impl Transfer {
         if options.len() != 2 || option(options, "blksize") != Some(&BLOCK.to_string()) {
             return Err(bad());
         }
-        let size = option(options, "tsize")
-            .and_then(|size| size.parse().ok())
-            .ok_or_else(bad)?;
+        let size = option(options, "tsize").and_then(|size| size.parse().ok()).ok_or_else(bad)?;
         if self.wish == Wish::Probe {
             let last = Some(Packet::error(code::UNDEFINED, "Early terminate"));
-            return Ok(Next::Done {
-                last,
-                fetched: Fetched::Seen,
-            });
+            return Ok(Next::Done { last, fetched: Fetched::Seen });
         }
         (self.size, self.expected, self.last_arrival) = (Some(size), 1, at);
         Ok(Next::Send(Packet::Ack { block: 0 }))
@@ -142,19 +127,10 @@ impl Transfer {
         }
         match self.size {
             Some(size) if size == self.bytes => {
-                let fetched = Fetched::Whole {
-                    bytes: self.bytes,
-                    head: std::mem::take(&mut self.head),
-                };
-                Ok(Next::Done {
-                    last: Some(ack),
-                    fetched,
-                })
+                let fetched = Fetched::Whole { bytes: self.bytes, head: std::mem::take(&mut self.head) };
+                Ok(Next::Done { last: Some(ack), fetched })
             }
-            size => Err(Upset::Length {
-                told: size.unwrap_or(0),
-                got: self.bytes,
-            }),
+            size => Err(Upset::Length { told: size.unwrap_or(0), got: self.bytes }),
         }
     }
 
@@ -164,9 +140,7 @@ impl Transfer {
             return Err(upset);
         }
         self.last_arrival = at;
-        Ok(Next::Send(Packet::Ack {
-            block: self.expected.wrapping_sub(1),
-        }))
+        Ok(Next::Send(Packet::Ack { block: self.expected.wrapping_sub(1) }))
     }
 }
 
@@ -180,31 +154,19 @@ pub struct Patience {
 impl Default for Patience {
     /// As the bootloader ships.
     fn default() -> Self {
-        Self {
-            resend: Duration::from_secs(2),
-            file: Duration::from_secs(30),
-        }
+        Self { resend: Duration::from_secs(2), file: Duration::from_secs(30) }
     }
 }
 
 /// Downloads one file from a port of its own.
-pub fn fetch(
-    server: Ipv4Addr,
-    file: &str,
-    wish: Wish,
-    patience: Patience,
-) -> Result<Fetched, Lost> {
-    let lost = |why| Lost {
-        file: file.to_owned(),
-        why,
-    };
+pub fn fetch(server: Ipv4Addr, file: &str, wish: Wish, patience: Patience) -> Result<Fetched, Lost> {
+    let lost = |why| Lost { file: file.to_owned(), why };
     run(server, Transfer::new(file, wish), patience).map_err(lost)
 }
 
 fn run(server: Ipv4Addr, mut transfer: Transfer, patience: Patience) -> Result<Fetched, Upset> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(Upset::Socket)?;
-    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
-        .map_err(|errno| Upset::Socket(errno.into()))?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true).map_err(|errno| Upset::Socket(errno.into()))?;
     let request = transfer.request().encode();
     let begin = Instant::now();
     let mut next_request = begin;
@@ -216,16 +178,10 @@ fn run(server: Ipv4Addr, mut transfer: Transfer, patience: Patience) -> Result<F
             return Err(Upset::Timeout);
         }
         if transfer.is_unanswered() && now >= next_request {
-            socket
-                .send_to(&request, (server, PORT))
-                .map_err(Upset::Socket)?;
+            socket.send_to(&request, (server, PORT)).map_err(Upset::Socket)?;
             next_request = now + patience.resend;
         }
-        let wait = if transfer.is_unanswered() {
-            left.min(next_request - now)
-        } else {
-            left
-        };
+        let wait = if transfer.is_unanswered() { left.min(next_request - now) } else { left };
         let Some((packet, from, at)) = receive(&socket, wait).map_err(Upset::Socket)? else {
             continue;
         };
@@ -234,11 +190,7 @@ fn run(server: Ipv4Addr, mut transfer: Transfer, patience: Patience) -> Result<F
             continue;
         }
         let packet = Packet::parse(&packet).map_err(|wrong| Upset::Strange(wrong.to_string()))?;
-        let send = |packet: &Packet| {
-            socket
-                .send_to(&packet.encode(), from)
-                .map_err(Upset::Socket)
-        };
+        let send = |packet: &Packet| socket.send_to(&packet.encode(), from).map_err(Upset::Socket);
         match transfer.heard(packet, at)? {
             Next::Send(packet) => {
                 send(&packet)?;
@@ -254,20 +206,12 @@ fn run(server: Ipv4Addr, mut transfer: Transfer, patience: Patience) -> Result<F
 }
 
 /// A packet, its sender, and when the kernel got it: on a busy machine we may look much later.
-fn receive(
-    socket: &UdpSocket,
-    wait: Duration,
-) -> io::Result<Option<(Vec<u8>, SocketAddrV4, Duration)>> {
+fn receive(socket: &UdpSocket, wait: Duration) -> io::Result<Option<(Vec<u8>, SocketAddrV4, Duration)>> {
     socket.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
     let mut buffer = vec![0; 2048];
     let mut control = cmsg_space!(TimeSpec);
     let mut parts = [IoSliceMut::new(&mut buffer)];
-    let got = match recvmsg::<SockaddrIn>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut control),
-        MsgFlags::empty(),
-    ) {
+    let got = match recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()) {
         Ok(got) => got,
         Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
         Err(errno) => return Err(errno.into()),
@@ -330,18 +274,12 @@ mod tests {
 
     fn oack(size: usize) -> Packet {
         Packet::Oack {
-            options: vec![
-                ("tsize".to_owned(), size.to_string()),
-                ("blksize".to_owned(), BLOCK.to_string()),
-            ],
+            options: vec![("tsize".to_owned(), size.to_string()), ("blksize".to_owned(), BLOCK.to_string())],
         }
     }
 
     fn data(block: u16, length: usize) -> Packet {
-        Packet::Data {
-            block,
-            data: vec![7; length].into(),
-        }
+        Packet::Data { block, data: vec![7; length].into() }
     }
 
     fn started(size: usize) -> Transfer {
@@ -356,105 +294,56 @@ mod tests {
 
     #[test]
     fn the_request_is_the_golden_one() {
-        let request = Transfer::new("c0ffee12/config.txt", Wish::Whole)
-            .request()
-            .encode();
-        assert_eq!(
-            request,
-            b"\0\x01c0ffee12/config.txt\0octet\0tsize\x000\0blksize\x001468\0"
-        );
+        let request = Transfer::new("c0ffee12/config.txt", Wish::Whole).request().encode();
+        assert_eq!(request, b"\0\x01c0ffee12/config.txt\0octet\0tsize\x000\0blksize\x001468\0");
     }
 
     #[test]
     fn a_file_is_read_block_by_block_to_its_end() {
         let mut transfer = started(BLOCK + 10);
-        assert_eq!(
-            transfer.heard(data(1, BLOCK), AT_ONCE).unwrap(),
-            Next::Send(Packet::Ack { block: 1 })
-        );
-        let Next::Done {
-            last,
-            fetched: Fetched::Whole { bytes, head },
-        } = transfer.heard(data(2, 10), AT_ONCE).unwrap()
+        assert_eq!(transfer.heard(data(1, BLOCK), AT_ONCE).unwrap(), Next::Send(Packet::Ack { block: 1 }));
+        let Next::Done { last, fetched: Fetched::Whole { bytes, head } } =
+            transfer.heard(data(2, 10), AT_ONCE).unwrap()
         else {
             panic!("not done")
         };
-        assert_eq!(
-            (last, bytes, head.len()),
-            (Some(Packet::Ack { block: 2 }), 1478, 1478)
-        );
+        assert_eq!((last, bytes, head.len()), (Some(Packet::Ack { block: 2 }), 1478, 1478));
     }
 
     #[test]
     fn a_probe_hangs_up_at_the_first_answer() {
         let mut probe = Transfer::new("12345678/start4.elf", Wish::Probe);
         let last = Some(Packet::error(0, "Early terminate"));
-        assert_eq!(
-            probe.heard(oack(2_000_000), AT_ONCE).unwrap(),
-            Next::Done {
-                last,
-                fetched: Fetched::Seen
-            }
-        );
+        assert_eq!(probe.heard(oack(2_000_000), AT_ONCE).unwrap(), Next::Done { last, fetched: Fetched::Seen });
     }
 
     #[test]
     fn a_missing_file_is_no_fault() {
         let mut transfer = Transfer::new("recovery.elf", Wish::Whole);
-        let next = transfer
-            .heard(Packet::error(1, "File not found"), AT_ONCE)
-            .unwrap();
-        assert_eq!(
-            next,
-            Next::Done {
-                last: None,
-                fetched: Fetched::Missing
-            }
-        );
+        let next = transfer.heard(Packet::error(1, "File not found"), AT_ONCE).unwrap();
+        assert_eq!(next, Next::Done { last: None, fetched: Fetched::Missing });
     }
 
     #[test]
     fn what_comes_twice_upsets_it_unless_a_second_lay_between() {
-        assert!(matches!(
-            started(9000).heard(oack(9000), AT_ONCE),
-            Err(Upset::SecondOack)
-        ));
-        assert_eq!(
-            started(9000).heard(oack(9000), LATER).unwrap(),
-            Next::Send(Packet::Ack { block: 0 })
-        );
+        assert!(matches!(started(9000).heard(oack(9000), AT_ONCE), Err(Upset::SecondOack)));
+        assert_eq!(started(9000).heard(oack(9000), LATER).unwrap(), Next::Send(Packet::Ack { block: 0 }));
         let mut transfer = started(9000);
         transfer.heard(data(1, BLOCK), AT_ONCE).unwrap();
-        assert_eq!(
-            transfer.heard(data(1, BLOCK), LATER).unwrap(),
-            Next::Send(Packet::Ack { block: 1 })
-        );
+        assert_eq!(transfer.heard(data(1, BLOCK), LATER).unwrap(), Next::Send(Packet::Ack { block: 1 }));
         let twice = transfer.heard(data(1, BLOCK), LATER + AT_ONCE);
         assert!(matches!(twice, Err(Upset::Duplicate { block: 1 })));
     }
 
     #[test]
     fn a_server_that_breaks_the_rules_is_told_apart() {
-        let first = |packet| {
-            Transfer::new("a", Wish::Whole)
-                .heard(packet, AT_ONCE)
-                .unwrap_err()
-                .to_string()
-        };
+        let first = |packet| Transfer::new("a", Wish::Whole).heard(packet, AT_ONCE).unwrap_err().to_string();
         assert_eq!(first(data(1, BLOCK)), "the options are not acknowledged");
-        let short = Packet::Oack {
-            options: vec![("tsize".to_owned(), "9".to_owned())],
-        };
+        let short = Packet::Oack { options: vec![("tsize".to_owned(), "9".to_owned())] };
         assert!(first(short).starts_with("a bad OACK"));
         assert_eq!(first(Packet::error(0, "busy")), "the server says 0: busy");
         let gap = started(9000).heard(data(2, BLOCK), AT_ONCE);
-        assert!(matches!(
-            gap,
-            Err(Upset::Gap {
-                block: 2,
-                expected: 1
-            })
-        ));
+        assert!(matches!(gap, Err(Upset::Gap { block: 2, expected: 1 })));
         let length = started(9000).heard(data(1, 3), AT_ONCE);
         assert!(matches!(length, Err(Upset::Length { told: 9000, got: 3 })));
     }
@@ -463,10 +352,7 @@ mod tests {
     fn the_block_number_rolls_over_to_zero() {
         let mut transfer = started(70_000 * BLOCK);
         for block in (1..=u16::MAX).chain(0..3) {
-            assert_eq!(
-                transfer.heard(data(block, BLOCK), AT_ONCE).unwrap(),
-                Next::Send(Packet::Ack { block })
-            );
+            assert_eq!(transfer.heard(data(block, BLOCK), AT_ONCE).unwrap(), Next::Send(Packet::Ack { block }));
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto,
-    setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -59,9 +59,7 @@ impl Datagram {
 
     /// What a frame carries, if it is whole and has the checksums that a boot ROM insists on.
     pub fn read(frame: &[u8], me: Mac) -> Result<Self, Ignored> {
-        let (ethernet, packet) = frame
-            .split_at_checked(ETHERNET_HEADER)
-            .ok_or(Ignored::NotUdp)?;
+        let (ethernet, packet) = frame.split_at_checked(ETHERNET_HEADER).ok_or(Ignored::NotUdp)?;
         if ethernet[12..14] != IPV4 {
             return Err(Ignored::NotUdp);
         }
@@ -86,10 +84,7 @@ impl Datagram {
         let (source, target) = (address(12), address(16));
         let port = |at: usize| word(udp, at).unwrap_or(0);
         let length = port(4);
-        let udp = udp
-            .get(..usize::from(length))
-            .filter(|udp| udp.len() >= UDP_HEADER)
-            .ok_or(Ignored::NotUdp)?;
+        let udp = udp.get(..usize::from(length)).filter(|udp| udp.len() >= UDP_HEADER).ok_or(Ignored::NotUdp)?;
         let pseudo = pseudo_header(source, target, length);
         let given = port(6);
         // On a veth the sender leaves the sum of the pseudo header for a network card that is not there; a real card
@@ -98,11 +93,7 @@ impl Datagram {
         if given == 0 || !(unfinished || fold(pseudo + sum(udp)) == u16::MAX) {
             return Err(Ignored::UdpChecksum);
         }
-        Ok(Self {
-            source: (source, port(0)),
-            target: (target, port(2)),
-            payload: udp[UDP_HEADER..].to_vec(),
-        })
+        Ok(Self { source: (source, port(0)), target: (target, port(2)), payload: udp[UDP_HEADER..].to_vec() })
     }
 }
 
@@ -120,19 +111,9 @@ impl Ether {
         let here = getifaddrs()?
             .filter(|found| found.interface_name == interface)
             .find_map(|found| found.address?.as_link_addr().copied())
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("no Ethernet interface {interface}"),
-                )
-            })?;
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no Ethernet interface {interface}")))?;
         let mac = Mac::new(here.addr().ok_or(io::ErrorKind::Unsupported)?);
-        let socket = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::EthIp,
-        )?;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthIp)?;
         bind(socket.as_raw_fd(), &here)?;
         Ok(Self { socket, here, mac })
     }
@@ -142,12 +123,7 @@ impl Ether {
     }
 
     pub fn send(&self, datagram: &Datagram, to: Mac) -> io::Result<()> {
-        sendto(
-            self.socket.as_raw_fd(),
-            &datagram.frame(self.mac, to),
-            &self.here,
-            MsgFlags::empty(),
-        )?;
+        sendto(self.socket.as_raw_fd(), &datagram.frame(self.mac, to), &self.here, MsgFlags::empty())?;
         Ok(())
     }
 
@@ -155,11 +131,7 @@ impl Ether {
     pub fn receive(&self, wait: Duration) -> io::Result<Option<Datagram>> {
         let wait = wait.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         let seconds = i64::try_from(wait.as_secs()).unwrap_or(3600);
-        setsockopt(
-            &self.socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::new(seconds, i64::from(wait.subsec_micros())),
-        )?;
+        setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::new(seconds, i64::from(wait.subsec_micros())))?;
         let mut frame = [0; 2048];
         match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
             Ok(length) => Ok(Datagram::read(&frame[..length], self.mac).ok()),
@@ -186,15 +158,7 @@ fn pseudo_header(source: Ipv4Addr, target: Ipv4Addr, udp_length: u16) -> u32 {
 
 /// The words added up (RFC 1071); an odd last byte is a high byte.
 fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks(2)
-        .map(|pair| {
-            u32::from(u16::from_be_bytes([
-                pair[0],
-                pair.get(1).copied().unwrap_or(0),
-            ]))
-        })
-        .sum()
+    bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))).sum()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "folded until it fits")]
@@ -230,21 +194,14 @@ mod tests {
 
     fn offer(payload: &[u8]) -> Datagram {
         let address = |last| Ipv4Addr::new(192, 168, 5, last);
-        Datagram {
-            source: (address(1), 67),
-            target: (address(9), 68),
-            payload: payload.to_vec(),
-        }
+        Datagram { source: (address(1), 67), target: (address(9), 68), payload: payload.to_vec() }
     }
 
     #[test]
     fn a_datagram_survives_its_frame() {
         for payload in [&b""[..], b"odd", b"even", &[0xff; 322]] {
             let sent = offer(payload);
-            assert_eq!(
-                Datagram::read(&sent.frame(SERVER, ME), ME),
-                Ok(sent.clone())
-            );
+            assert_eq!(Datagram::read(&sent.frame(SERVER, ME), ME), Ok(sent.clone()));
             assert_eq!(Datagram::read(&sent.frame(SERVER, BROADCAST), ME), Ok(sent));
         }
     }

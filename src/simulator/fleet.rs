@@ -72,19 +72,9 @@ impl Fleet {
     /// Finds the segment and makes an empty medium for each device.
     pub async fn muster(settings: Settings) -> Result<Self, FleetError> {
         let links = Links::open().map_err(FleetError::Net)?;
-        let socket = links
-            .socket(&settings.interface)
-            .await
-            .map_err(FleetError::Net)?;
-        let devices = (0..settings.count)
-            .map(|number| prepare(&settings, number))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            settings,
-            links,
-            socket,
-            devices,
-        })
+        let socket = links.socket(&settings.interface).await.map_err(FleetError::Net)?;
+        let devices = (0..settings.count).map(|number| prepare(&settings, number)).collect::<Result<_, _>>()?;
+        Ok(Self { settings, links, socket, devices })
     }
 
     pub fn devices(&self) -> &[Device] {
@@ -104,12 +94,7 @@ impl Fleet {
                 }
                 Err(error) => {
                     // Nobody listening means that the fleet is being ended.
-                    let _ = news
-                        .send(News {
-                            mac: device.mac,
-                            what: What::NotStarted(error),
-                        })
-                        .await;
+                    let _ = news.send(News { mac: device.mac, what: What::NotStarted(error) }).await;
                     break;
                 }
             }
@@ -119,10 +104,7 @@ impl Fleet {
 
     async fn power_on(&self, device: &Device) -> Result<Cage, FleetError> {
         let mut cage = Cage::open(Purpose::Device).map_err(FleetError::Cage)?;
-        self.links
-            .plug_in(self.socket, cage.pid(), device.mac)
-            .await
-            .map_err(FleetError::Net)?;
+        self.links.plug_in(self.socket, cage.pid(), device.mac).await.map_err(FleetError::Net)?;
         let brief = Brief {
             mac: device.mac,
             serial: device.serial,
@@ -133,8 +115,7 @@ impl Fleet {
             dhcp_again_ms: u64::try_from(self.settings.dhcp_again.as_millis()).unwrap_or(u64::MAX),
             rehearsal: None,
         };
-        cage.admit(None, &brief)
-            .map_err(|error| FleetError::Folder("tell a device its name", error))?;
+        cage.admit(None, &brief).map_err(|error| FleetError::Folder("tell a device its name", error))?;
         Ok(cage)
     }
 }
@@ -151,11 +132,7 @@ fn prepare(settings: &Settings, number: u16) -> Result<Device, FleetError> {
         give(&root)
     };
     make().map_err(|error| FleetError::Folder("make a medium", error))?;
-    Ok(Device {
-        mac,
-        serial: serial_of(mac),
-        medium,
-    })
+    Ok(Device { mac, serial: serial_of(mac), medium })
 }
 
 fn root_of(folder: &Path, mac: Mac) -> PathBuf {
@@ -174,57 +151,30 @@ async fn listen(mac: Mac, mut cage: Cage, end: Instant, news: mpsc::Sender<News>
         Err(error) => in_full(&error),
     };
     cage.signal(Signal::SIGKILL);
-    let _ = news
-        .send(News {
-            mac,
-            what: What::Lost(lost),
-        })
-        .await;
+    let _ = news.send(News { mac, what: What::Lost(lost) }).await;
 }
 
 /// Something if it had its last word.
-async fn hear(
-    mac: Mac,
-    cage: &mut Cage,
-    end: Instant,
-    news: &mpsc::Sender<News>,
-) -> io::Result<Option<()>> {
+async fn hear(mac: Mac, cage: &mut Cage, end: Instant, news: &mpsc::Sender<News>) -> io::Result<Option<()>> {
     let mut lines = lines(cage)?;
     loop {
         let Ok(line) = timeout_at(end, lines.next_line()).await else {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no end within the time limit",
-            ));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no end within the time limit"));
         };
         let Some(line) = line? else {
             return Ok(None);
         };
         let said: Said = serde_json::from_str(&line).map_err(io::Error::other)?;
-        let last = matches!(
-            said,
-            Said::Refused { .. } | Said::Ended { .. } | Said::Failed { .. }
-        );
+        let last = matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Failed { .. });
         // Nobody listening means that the fleet is being ended.
-        if news
-            .send(News {
-                mac,
-                what: What::Said(said),
-            })
-            .await
-            .is_err()
-            || last
-        {
+        if news.send(News { mac, what: What::Said(said) }).await.is_err() || last {
             return Ok(Some(()));
         }
     }
 }
 
 fn lines(cage: &mut Cage) -> io::Result<Lines<BufReader<UnixStream>>> {
-    let stream = cage
-        .take_line()
-        .ok_or(io::ErrorKind::NotConnected)?
-        .into_stream();
+    let stream = cage.take_line().ok_or(io::ErrorKind::NotConnected)?.into_stream();
     stream.set_nonblocking(true)?;
     Ok(BufReader::new(UnixStream::from_std(stream)?).lines())
 }
@@ -287,10 +237,7 @@ mod tests {
         let first: Mac = "e65f0100fffe".parse().unwrap();
         assert_eq!(follow(first, 0), first);
         assert_eq!(follow(first, 3).to_string(), "e65f01010001");
-        assert_eq!(
-            follow("e65f01ffffff".parse().unwrap(), 1).to_string(),
-            "e65f01000000"
-        );
+        assert_eq!(follow("e65f01ffffff".parse().unwrap(), 1).to_string(), "e65f01000000");
         assert_eq!(serial_of(first).to_string(), "10000000b500fffe");
         assert!(some_mac().is_unicast());
     }

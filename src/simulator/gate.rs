@@ -39,9 +39,7 @@ pub fn keep(purpose: Purpose) -> ExitCode {
 fn enter(purpose: Purpose, line: &mut Line) -> io::Result<Option<(Child, Admission)>> {
     SigSet::empty().thread_set_mask()?;
     if let Err(errno) = unshare(namespaces()) {
-        line.say(&Said::Refused {
-            why: format!("the system forbids user namespaces ({})", errno.desc()),
-        })?;
+        line.say(&Said::Refused { why: format!("the system forbids user namespaces ({})", errno.desc()) })?;
         return Ok(None);
     }
     line.say(&Said::Unshared)?;
@@ -55,9 +53,7 @@ fn enter(purpose: Purpose, line: &mut Line) -> io::Result<Option<(Child, Admissi
         Purpose::Device => Signal::SIGKILL,
         Purpose::Demo => Signal::SIGTERM,
     })?;
-    let child = Command::new("/proc/self/exe")
-        .args(["cage", "--inside", purpose.as_str()])
-        .spawn()?;
+    let child = Command::new("/proc/self/exe").args(["cage", "--inside", purpose.as_str()]).spawn()?;
     Ok(Some((child, admission)))
 }
 
@@ -88,10 +84,7 @@ fn sweep(scratch: &Path) {
 
 /// The same code to the outside.
 pub fn exit_code(status: ExitStatus) -> ExitCode {
-    status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .map_or(ExitCode::FAILURE, ExitCode::from)
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// `EX_NOPERM`

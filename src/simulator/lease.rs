@@ -39,14 +39,11 @@ pub fn acquire(ether: &Ether, who: &Personality) -> Result<Leased, Unanswered> {
     let discover = Message::request(xid, ether.mac(), who.discover.clone());
     loop {
         let offer = exchange(ether, &discover, who.again, end, &|reply| {
-            reply.kind() == Some(Kind::Offer)
-                && !reply.yiaddr.is_unspecified()
-                && (who.takes)(reply)
+            reply.kind() == Some(Kind::Offer) && !reply.yiaddr.is_unspecified() && (who.takes)(reply)
         })?;
         let request = Message::request(xid, ether.mac(), request_options(who, &offer));
-        let reply = exchange(ether, &request, who.again, end, &|reply| {
-            matches!(reply.kind(), Some(Kind::Ack | Kind::Nak))
-        })?;
+        let reply =
+            exchange(ether, &request, who.again, end, &|reply| matches!(reply.kind(), Some(Kind::Ack | Kind::Nak)))?;
         // After a NAK a client begins anew.
         if reply.kind() == Some(Kind::Ack) {
             return Ok(Leased::read(&reply));
@@ -56,39 +53,20 @@ pub fn acquire(ether: &Ether, who: &Personality) -> Result<Leased, Unanswered> {
 
 /// The four letters that a device says goodbye with.
 pub fn release(mac: Mac, leased: &Leased, client_id: Vec<u8>) -> Message {
-    let options = vec![
-        (code::KIND, vec![7]),
-        (code::CLIENT_ID, client_id),
-        (code::SERVER_ID, leased.server.octets().to_vec()),
-    ];
-    Message {
-        ciaddr: leased.address,
-        ..Message::request(dice(), mac, options)
-    }
+    let options =
+        vec![(code::KIND, vec![7]), (code::CLIENT_ID, client_id), (code::SERVER_ID, leased.server.octets().to_vec())];
+    Message { ciaddr: leased.address, ..Message::request(dice(), mac, options) }
 }
 
 impl Leased {
     fn read(ack: &Message) -> Self {
         let server = ack.address(code::SERVER_ID).unwrap_or(ack.siaddr);
-        let named = ack
-            .option(code::TFTP_SERVER)
-            .and_then(|text| std::str::from_utf8(text).ok());
+        let named = ack.option(code::TFTP_SERVER).and_then(|text| std::str::from_utf8(text).ok());
         let named = named.and_then(|text| text.trim_end_matches('\0').parse().ok());
-        let tftp = if ack.siaddr.is_unspecified() {
-            named.unwrap_or(server)
-        } else {
-            ack.siaddr
-        };
-        let mask = ack
-            .address(code::SUBNET_MASK)
-            .map_or(0xffff_ff00, u32::from);
+        let tftp = if ack.siaddr.is_unspecified() { named.unwrap_or(server) } else { ack.siaddr };
+        let mask = ack.address(code::SUBNET_MASK).map_or(0xffff_ff00, u32::from);
         let prefix = u8::try_from(mask.leading_ones()).unwrap_or(24);
-        Self {
-            address: ack.yiaddr,
-            prefix,
-            server,
-            tftp,
-        }
+        Self { address: ack.yiaddr, prefix, server, tftp }
     }
 }
 
@@ -99,10 +77,7 @@ fn request_options(who: &Personality, offer: &Message) -> Vec<(u8, Vec<u8>)> {
     let at = usize::from(!options.is_empty());
     options.splice(
         at..at,
-        [
-            (code::REQUESTED_ADDRESS, offer.yiaddr.octets().to_vec()),
-            (code::SERVER_ID, server.octets().to_vec()),
-        ],
+        [(code::REQUESTED_ADDRESS, offer.yiaddr.octets().to_vec()), (code::SERVER_ID, server.octets().to_vec())],
     );
     options
 }
@@ -122,15 +97,10 @@ fn exchange(
     };
     let mut sent = 0;
     while Instant::now() < end {
-        ether
-            .send(&datagram, BROADCAST)
-            .map_err(Unanswered::Ether)?;
+        ether.send(&datagram, BROADCAST).map_err(Unanswered::Ether)?;
         sent += 1;
         let until = end.min(Instant::now() + again);
-        while let Some(left) = until
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
-        {
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             let Some(heard) = ether.receive(left).map_err(Unanswered::Ether)? else {
                 continue;
             };
@@ -138,21 +108,14 @@ fn exchange(
                 continue;
             }
             match Message::parse(&heard.payload) {
-                Ok(reply)
-                    if reply.xid == message.xid
-                        && reply.chaddr == ether.mac()
-                        && wanted(&reply) =>
-                {
+                Ok(reply) if reply.xid == message.xid && reply.chaddr == ether.mac() && wanted(&reply) => {
                     return Ok(reply);
                 }
                 _ => {}
             }
         }
     }
-    Err(Unanswered::Silence {
-        what: message.kind(),
-        sent,
-    })
+    Err(Unanswered::Silence { what: message.kind(), sent })
 }
 
 /// A transaction number.
@@ -182,15 +145,8 @@ mod tests {
         let server = Ipv4Addr::new(192, 168, 5, 1);
         let other = Ipv4Addr::new(192, 168, 5, 2);
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
-        let mut ack = Message::request(
-            1,
-            mac,
-            vec![(54, server.octets().to_vec()), (1, vec![255, 255, 0, 0])],
-        );
-        assert_eq!(
-            (Leased::read(&ack).tftp, Leased::read(&ack).prefix),
-            (server, 16)
-        );
+        let mut ack = Message::request(1, mac, vec![(54, server.octets().to_vec()), (1, vec![255, 255, 0, 0])]);
+        assert_eq!((Leased::read(&ack).tftp, Leased::read(&ack).prefix), (server, 16));
         ack.options.push((66, b"192.168.5.2\0".to_vec()));
         assert_eq!(Leased::read(&ack).tftp, other);
         ack.siaddr = server;

@@ -25,26 +25,13 @@ pub enum Said {
     /// The bootloader has an address.
     Offered { after_ms: u64, address: Ipv4Addr },
     /// The bootloader has the last file that it wants.
-    Booted {
-        after_ms: u64,
-        files: u32,
-        missing: u32,
-        bytes: u64,
-    },
+    Booted { after_ms: u64, files: u32, missing: u32, bytes: u64 },
     /// The Linux stage has its script. Times count from the first DISCOVER.
     ScriptFetched { after_ms: u64 },
     /// The script ended by itself.
-    Ended {
-        after_ms: u64,
-        exit: i32,
-        output: String,
-    },
+    Ended { after_ms: u64, exit: i32, output: String },
     /// The device came to a halt before its script ended.
-    Failed {
-        after_ms: u64,
-        stage: Stage,
-        detail: String,
-    },
+    Failed { after_ms: u64, stage: Stage, detail: String },
 }
 
 /// Where a device came to a halt.
@@ -97,9 +84,7 @@ impl Line {
 
     /// The end that this process was started with.
     pub fn inherited() -> io::Result<Self> {
-        Ok(Self(UnixStream::from(
-            io::stdin().as_fd().try_clone_to_owned()?,
-        )))
+        Ok(Self(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?)))
     }
 
     pub fn say(&mut self, what: &impl Serialize) -> io::Result<()> {
@@ -123,9 +108,7 @@ impl Line {
                 Err(error) => return Err(error),
             }
         }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(io::Error::other)
+        serde_json::from_slice(&text).map(Some).map_err(io::Error::other)
     }
 
     pub fn limit(&self, wait: Option<Duration>) -> io::Result<()> {
@@ -149,13 +132,7 @@ mod tests {
     fn a_line_carries_messages_until_one_end_is_gone() {
         let (mut near, far) = Line::pair().unwrap();
         let mut far = Line(far);
-        let said = [
-            Said::Unshared,
-            Said::Refused {
-                why: "no".to_owned(),
-            },
-            Said::ScriptFetched { after_ms: 7 },
-        ];
+        let said = [Said::Unshared, Said::Refused { why: "no".to_owned() }, Said::ScriptFetched { after_ms: 7 }];
         for what in &said {
             far.say(what).unwrap();
         }

@@ -53,23 +53,12 @@ pub struct Found {
 /// The URL of the script: `script=` of the kernel's command line with its placeholders filled in, and our mark.
 pub fn script_url(cmdline: &str, found: &Found) -> Option<String> {
     let words = || cmdline.split_ascii_whitespace();
-    let template = words()
-        .filter_map(|word| word.strip_prefix("script="))
-        .next_back()?;
+    let template = words().filter_map(|word| word.strip_prefix("script=")).next_back()?;
     if !template.starts_with("http:") {
         return None;
     }
-    let jumper = if words().any(|word| word == "readjumper") {
-        "111"
-    } else {
-        ""
-    };
-    let mac: Vec<String> = found
-        .mac
-        .bytes()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let jumper = if words().any(|word| word == "readjumper") { "111" } else { "" };
+    let mac: Vec<String> = found.mac.bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let values = [
         ("{model}", found.model.replace(' ', "+")),
         ("{serial}", found.serial.to_string()),
@@ -82,11 +71,7 @@ pub fn script_url(cmdline: &str, found: &Found) -> Option<String> {
         ("{mac}", mac.join(":")),
         ("{jumper}", jumper.to_owned()),
     ];
-    let url = values
-        .iter()
-        .fold(template.to_owned(), |url, (name, value)| {
-            url.replace(name, value)
-        });
+    let url = values.iter().fold(template.to_owned(), |url, (name, value)| url.replace(name, value));
     let and = if url.contains('?') { '&' } else { '?' };
     Some(format!("{url}{and}simulated=1"))
 }
@@ -94,24 +79,9 @@ pub fn script_url(cmdline: &str, found: &Found) -> Option<String> {
 /// `curl -g --retry 10 --retry-connrefused -o /tmp/script URL`: without `-f`, so whatever comes is the script.
 pub fn fetch_script(room: &Enclosed, url: &str) -> Result<(), Halted> {
     let log = "/tmp/curl.log";
-    let arguments = [
-        "-g",
-        "--retry",
-        "10",
-        "--retry-connrefused",
-        "-o",
-        SCRIPT,
-        url,
-    ];
+    let arguments = ["-g", "--retry", "10", "--retry-connrefused", "-o", SCRIPT, url];
     let status = run(room, Path::new("curl"), &arguments, log)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Halted::Curl {
-            status,
-            log: tail(log, 300),
-        })
-    }
+    if status.success() { Ok(()) } else { Err(Halted::Curl { status, log: tail(log, 300) }) }
 }
 
 /// A script that did not come over the network.
@@ -135,19 +105,13 @@ pub fn run_script(room: &Enclosed) -> Result<Ended, Halted> {
         None => run(room, Path::new("sh"), &[SCRIPT], log)?,
     };
     let exit = status.code().unwrap_or(KILLED);
-    Ok(Ended {
-        exit,
-        output: tail(log, 4000),
-    })
+    Ok(Ended { exit, output: tail(log, 4000) })
 }
 
 /// As udhcpc does on SIGUSR2.
 pub fn let_go(mac: Mac, leased: &Leased) -> io::Result<()> {
     let socket = UdpSocket::bind((leased.address, CLIENT))?;
-    socket.send_to(
-        &release(mac, leased, client_id(mac)).encode(),
-        (leased.server, SERVER),
-    )?;
+    socket.send_to(&release(mac, leased, client_id(mac)).encode(), (leased.server, SERVER))?;
     Ok(())
 }
 
@@ -156,22 +120,11 @@ fn run(_: &Enclosed, program: &Path, arguments: &[&str], log: &str) -> Result<Ex
     let output = File::create(log).map_err(Halted::Run)?;
     let errors = output.try_clone().map_err(Halted::Run)?;
     Command::new("setpriv")
-        .args([
-            "--no-new-privs",
-            "--bounding-set=-all",
-            "--inh-caps=-all",
-            "--ambient-caps=-all",
-        ])
+        .args(["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"])
         .arg(program)
         .args(arguments)
         .env_clear()
-        .envs([
-            ("PATH", PATH),
-            ("HOME", "/root"),
-            ("USER", "root"),
-            ("TERM", "dumb"),
-            ("LC_ALL", "C"),
-        ])
+        .envs([("PATH", PATH), ("HOME", "/root"), ("USER", "root"), ("TERM", "dumb"), ("LC_ALL", "C")])
         .current_dir("/root")
         .stdin(Stdio::null())
         .stdout(output)
@@ -183,8 +136,7 @@ fn run(_: &Enclosed, program: &Path, arguments: &[&str], log: &str) -> Result<Ex
 /// The last characters of a log.
 fn tail(log: &str, length: usize) -> String {
     let text = fs::read(log).unwrap_or_default();
-    let text =
-        String::from_utf8_lossy(&text[text.len().saturating_sub(length)..]).replace('\r', "\n");
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(length)..]).replace('\r', "\n");
     text.trim_end().to_owned()
 }
 
@@ -239,9 +191,6 @@ mod tests {
         assert_eq!(script_url("script=nfs://a/b", &found()), None);
         assert_eq!(script_url("script=-o/etc/passwd", &found()), None);
         assert_eq!(script_url("console=tty1", &found()), None);
-        assert_eq!(
-            script_url("script=http:x", &found()).as_deref(),
-            Some("http:x?simulated=1")
-        );
+        assert_eq!(script_url("script=http:x", &found()).as_deref(), Some("http:x?simulated=1"));
     }
 }

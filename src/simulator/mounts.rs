@@ -20,11 +20,8 @@ impl Mount {
 
     /// The flags that a remount must repeat, because a user namespace may not lift them, with "read-only" added.
     pub fn read_only_again(&self) -> MsFlags {
-        let mut flags = MsFlags::MS_BIND
-            | MsFlags::MS_REMOUNT
-            | MsFlags::MS_RDONLY
-            | MsFlags::MS_NOSUID
-            | MsFlags::MS_NODEV;
+        let mut flags =
+            MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         if self.options.iter().any(|option| option == "noexec") {
             flags |= MsFlags::MS_NOEXEC;
         }
@@ -39,21 +36,9 @@ pub fn parse(mountinfo: &str) -> Vec<Mount> {
 
 fn parse_line(line: &str) -> Mount {
     let mut fields = line.split(' ').skip(4);
-    let at = fields.next().map_or_else(
-        || PathBuf::from(line),
-        |field| PathBuf::from(unescape(field)),
-    );
-    let options = fields
-        .next()
-        .unwrap_or_default()
-        .split(',')
-        .map(str::to_owned)
-        .collect();
-    let kind = line
-        .split_once(" - ")
-        .and_then(|(_, rest)| rest.split(' ').next())
-        .unwrap_or("unknown")
-        .to_owned();
+    let at = fields.next().map_or_else(|| PathBuf::from(line), |field| PathBuf::from(unescape(field)));
+    let options = fields.next().unwrap_or_default().split(',').map(str::to_owned).collect();
+    let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or("unknown").to_owned();
     Mount { at, kind, options }
 }
 
@@ -62,9 +47,7 @@ fn unescape(field: &str) -> String {
     let mut parts = field.split('\\');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let byte = part
-            .get(..3)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let byte = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match (byte, part.get(3..)) {
             (Some(byte), Some(rest)) => {
                 text.push(char::from(byte));
@@ -83,23 +66,13 @@ fn unescape(field: &str) -> String {
 ///
 /// Ours are memory file systems, `/proc` read-only, the few plain device nodes, and the medium; all else must be a
 /// read-only view of the host's programs.
-pub fn stranger<'a>(
-    mounts: &'a [Mount],
-    programs: &[PathBuf],
-    nodes: &[&str],
-) -> Option<&'a Mount> {
+pub fn stranger<'a>(mounts: &'a [Mount], programs: &[PathBuf], nodes: &[&str]) -> Option<&'a Mount> {
     let below = |at: &Path| programs.iter().any(|folder| at.starts_with(folder));
     mounts.iter().find(|mount| {
         let known = match (mount.at.to_str(), mount.kind.as_str()) {
             (Some("/" | "/dev" | "/sys" | "/tmp"), "tmpfs") | (Some(MEDIUM), _) => true,
             (Some("/proc"), "proc") => mount.is_read_only(),
-            (Some(at), _)
-                if at
-                    .strip_prefix("/dev/")
-                    .is_some_and(|name| nodes.contains(&name)) =>
-            {
-                true
-            }
+            (Some(at), _) if at.strip_prefix("/dev/").is_some_and(|name| nodes.contains(&name)) => true,
             _ => below(&mount.at) && mount.is_read_only(),
         };
         !known
@@ -124,8 +97,7 @@ mod tests {
 
     fn strange(extra: &str) -> Option<String> {
         let mounts = parse(&format!("{CAGED}{extra}"));
-        stranger(&mounts, &[PathBuf::from("/usr")], &["null", "zero"])
-            .map(|mount| mount.at.display().to_string())
+        stranger(&mounts, &[PathBuf::from("/usr")], &["null", "zero"]).map(|mount| mount.at.display().to_string())
     }
 
     #[test]
@@ -133,28 +105,13 @@ mod tests {
         assert_eq!(strange(""), None);
         for (extra, at) in [
             ("90 80 254:0 / /old rw,relatime - ext4 /dev/vda rw", "/old"),
-            (
-                "90 81 254:1 / /usr/local rw,relatime - ext4 /dev/vdb rw",
-                "/usr/local",
-            ),
-            (
-                "90 80 254:0 /home /home ro,relatime - ext4 /dev/vda rw",
-                "/home",
-            ),
-            (
-                "90 80 0:6 / /dev rw,relatime - devtmpfs devtmpfs rw",
-                "/dev",
-            ),
-            (
-                "90 83 0:6 /sda /dev/sda rw,relatime - devtmpfs devtmpfs rw",
-                "/dev/sda",
-            ),
+            ("90 81 254:1 / /usr/local rw,relatime - ext4 /dev/vdb rw", "/usr/local"),
+            ("90 80 254:0 /home /home ro,relatime - ext4 /dev/vda rw", "/home"),
+            ("90 80 0:6 / /dev rw,relatime - devtmpfs devtmpfs rw", "/dev"),
+            ("90 83 0:6 /sda /dev/sda rw,relatime - devtmpfs devtmpfs rw", "/dev/sda"),
             ("90 80 0:51 / /proc rw,relatime - proc proc rw", "/proc"),
             ("90 80 0:22 / /sys rw,relatime - sysfs sysfs rw", "/sys"),
-            (
-                "90 80 254:0 /x /usrlocal ro,relatime - ext4 /dev/vda rw",
-                "/usrlocal",
-            ),
+            ("90 80 254:0 /x /usrlocal ro,relatime - ext4 /dev/vda rw", "/usrlocal"),
             ("gibberish", "gibberish"),
         ] {
             assert_eq!(strange(extra).as_deref(), Some(at), "{extra}");

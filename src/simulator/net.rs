@@ -9,8 +9,7 @@ use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode, State,
 };
 use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec,
-    LinkVeth, new_connection,
+    AddressMessageBuilder, Handle, LinkBridge, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection,
 };
 use tokio::task::JoinHandle;
 
@@ -36,45 +35,26 @@ impl Links {
     /// Needs a running tokio.
     pub fn open() -> Result<Self, NetError> {
         let (connection, handle, _) = new_connection().map_err(NetError::Open)?;
-        Ok(Self {
-            handle,
-            talk: tokio::spawn(connection),
-        })
+        Ok(Self { handle, talk: tokio::spawn(connection) })
     }
 
     /// A bridge with an address of its own. By default it takes the lowest one of its ports, so that it changes when a
     /// device leaves, and the others then talk to nobody until their ARP entries expire (up to a minute was seen).
     pub async fn add_bridge(&self, name: &str, mac: Mac) -> Result<(), NetError> {
-        let bridge = LinkBridge::new(name)
-            .address(mac.bytes().to_vec())
-            .up()
-            .build();
-        self.handle
-            .link()
-            .add(bridge)
-            .execute()
-            .await
-            .map_err(|error| NetError::at("add bridge", name, error))
+        let bridge = LinkBridge::new(name).address(mac.bytes().to_vec()).up().build();
+        self.handle.link().add(bridge).execute().await.map_err(|error| NetError::at("add bridge", name, error))
     }
 
     pub async fn set_up(&self, name: &str) -> Result<(), NetError> {
         let link = LinkUnspec::new_with_name(name).up().build();
-        self.handle
-            .link()
-            .set(link)
-            .execute()
-            .await
-            .map_err(|error| NetError::at("set up", name, error))
+        self.handle.link().set(link).execute().await.map_err(|error| NetError::at("set up", name, error))
     }
 
     /// Waits for the cable. A frame that is sent before the kernel knows of the carrier is lost without a word.
     pub async fn carrier(&self, name: &str) -> Result<(), NetError> {
         for _ in 0..CARRIER_LOOKS {
             let link = self.find(name).await?;
-            if link
-                .attributes
-                .contains(&LinkAttribute::OperState(State::Up))
-            {
+            if link.attributes.contains(&LinkAttribute::OperState(State::Up)) {
                 return Ok(());
             }
             tokio::time::sleep(CARRIER_PAUSE).await;
@@ -90,11 +70,7 @@ impl Links {
             LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
             _ => false,
         });
-        Ok(if is_bridge {
-            Socket::Bridge { index }
-        } else {
-            Socket::Plain { index }
-        })
+        Ok(if is_bridge { Socket::Bridge { index } } else { Socket::Plain { index } })
     }
 
     /// Gives the namespaces of process `pid` an `eth0` with this address, on the segment of `socket`.
@@ -103,10 +79,7 @@ impl Links {
         let near = near_name(mac);
         let message = match socket {
             Socket::Bridge { index } => {
-                let far = LinkUnspec::new_with_name("eth0")
-                    .address(address)
-                    .setns_by_pid(pid)
-                    .build();
+                let far = LinkUnspec::new_with_name("eth0").address(address).setns_by_pid(pid).build();
                 LinkMessageBuilder::<LinkVeth>::new(&near, "eth0")
                     .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
                     // The highest there is, so that no bridge takes it for its own (libvirt does the same).
@@ -115,44 +88,22 @@ impl Links {
                     .up()
                     .build()
             }
-            Socket::Plain { index } => LinkMacVlan::new("eth0", index, MacVlanMode::Bridge)
-                .address(address)
-                .setns_by_pid(pid)
-                .build(),
+            Socket::Plain { index } => {
+                LinkMacVlan::new("eth0", index, MacVlanMode::Bridge).address(address).setns_by_pid(pid).build()
+            }
         };
-        self.handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .map_err(|error| NetError::at("plug in", &near, error))
+        self.handle.link().add(message).execute().await.map_err(|error| NetError::at("plug in", &near, error))
     }
 
-    pub async fn add_address(
-        &self,
-        name: &str,
-        address: Ipv4Addr,
-        prefix: u8,
-    ) -> Result<(), NetError> {
+    pub async fn add_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), NetError> {
         let index = self.find(name).await?.header.index;
         let request = self.handle.address().add(index, address.into(), prefix);
-        request
-            .execute()
-            .await
-            .map_err(|error| NetError::at("set an address on", name, error))
+        request.execute().await.map_err(|error| NetError::at("set an address on", name, error))
     }
 
-    pub async fn drop_address(
-        &self,
-        name: &str,
-        address: Ipv4Addr,
-        prefix: u8,
-    ) -> Result<(), NetError> {
+    pub async fn drop_address(&self, name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), NetError> {
         let index = self.find(name).await?.header.index;
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(index)
-            .address(address, prefix)
-            .build();
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
         self.handle
             .address()
             .del(message)
@@ -162,14 +113,7 @@ impl Links {
     }
 
     async fn find(&self, name: &str) -> Result<LinkMessage, NetError> {
-        let found = self
-            .handle
-            .link()
-            .get()
-            .match_name(name)
-            .execute()
-            .try_next()
-            .await;
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
         match found {
             Ok(Some(link)) => Ok(link),
             Ok(None) => Err(NetError::Missing(name.to_owned())),
@@ -214,20 +158,12 @@ pub enum NetError {
     #[error("there is no interface {0}")]
     Missing(String),
     #[error("cannot {deed} {name}")]
-    Refused {
-        deed: &'static str,
-        name: String,
-        source: rtnetlink::Error,
-    },
+    Refused { deed: &'static str, name: String, source: rtnetlink::Error },
 }
 
 impl NetError {
     fn at(deed: &'static str, name: &str, source: rtnetlink::Error) -> Self {
-        Self::Refused {
-            deed,
-            name: name.to_owned(),
-            source,
-        }
+        Self::Refused { deed, name: name.to_owned(), source }
     }
 
     /// The caller lacks the right (`CAP_NET_ADMIN`) rather than the thing.

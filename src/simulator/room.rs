@@ -57,37 +57,22 @@ fn build(plan: &Plan<'_>) -> Result<Vec<PathBuf>, Leak> {
     let still = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     change("/".as_ref(), MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
     memory(root, still, "mode=0755,size=16m")?;
-    for folder in [
-        "usr", "proc", "dev", "sys", "tmp", "etc", "root", "mnt", "run", "var", "applets",
-    ] {
+    for folder in ["usr", "proc", "dev", "sys", "tmp", "etc", "root", "mnt", "run", "var", "applets"] {
         make(&root.join(folder))?;
     }
     let programs = programs(root)?;
-    fresh(
-        &root.join("proc"),
-        "proc",
-        still | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY,
-    )?;
+    fresh(&root.join("proc"), "proc", still | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY)?;
     memory(&root.join("tmp"), still, "mode=0755,size=256m")?;
     // Not sticky and not world-writable: the kernel refuses O_CREAT on a device node of another owner in such a folder.
     memory(&root.join("dev"), MsFlags::MS_NOSUID, "mode=0755,size=1m")?;
     for name in NODES {
         bind_file(&Path::new("/dev").join(name), &root.join("dev").join(name))?;
     }
-    for (name, to) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
+    for (name, to) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
         link(to, &root.join("dev").join(name))?;
     }
     bind_file(plan.medium, &root.join(MEDIUM.trim_start_matches('/')))?;
-    memory(
-        &root.join("sys"),
-        still | MsFlags::MS_NOEXEC,
-        "mode=0755,size=1m",
-    )?;
+    memory(&root.join("sys"), still | MsFlags::MS_NOEXEC, "mode=0755,size=1m")?;
     write_sys(plan, &root.join("sys")).map_err(|error| Leak::Step("write /sys", error))?;
     write_etc(&root.join("etc")).map_err(|error| Leak::Step("write /etc", error))?;
     Ok(programs)
@@ -96,16 +81,7 @@ fn build(plan: &Plan<'_>) -> Result<Vec<PathBuf>, Leak> {
 /// The host's programs and libraries, read-only with all that is mounted below them.
 fn programs(root: &Path) -> Result<Vec<PathBuf>, Leak> {
     let mut bound = Vec::new();
-    for name in [
-        "usr",
-        "bin",
-        "sbin",
-        "lib",
-        "lib32",
-        "lib64",
-        "libx32",
-        "etc/alternatives",
-    ] {
+    for name in ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc/alternatives"] {
         let (host, here) = (Path::new("/").join(name), root.join(name));
         let Ok(found) = fs::symlink_metadata(&host) else {
             continue;
@@ -119,12 +95,8 @@ fn programs(root: &Path) -> Result<Vec<PathBuf>, Leak> {
             bound.push(host);
         }
     }
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(|error| Leak::Step("read the mounts", error))?;
-    for mount in parse(&mountinfo)
-        .iter()
-        .filter(|mount| mount.at != root && mount.at.starts_with(root))
-    {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").map_err(|error| Leak::Step("read the mounts", error))?;
+    for mount in parse(&mountinfo).iter().filter(|mount| mount.at != root && mount.at.starts_with(root)) {
         change(&mount.at, mount.read_only_again())?;
     }
     Ok(bound)
@@ -154,9 +126,7 @@ fn look_around(programs: &[PathBuf]) -> Result<(), Leak> {
     for entry in fs::read_dir("/dev").map_err(step)? {
         let entry = entry.map_err(step)?;
         // Not `file_type()`: the folder knows only the places on which the nodes are mounted.
-        let kind = fs::symlink_metadata(entry.path())
-            .map_err(step)?
-            .file_type();
+        let kind = fs::symlink_metadata(entry.path()).map_err(step)?.file_type();
         let name = entry.file_name();
         let allowed = match name.to_str() {
             Some("mmcblk0") => kind.is_file(),
@@ -169,11 +139,7 @@ fn look_around(programs: &[PathBuf]) -> Result<(), Leak> {
         }
     }
     let medium = fs::symlink_metadata(MEDIUM).map_err(step)?;
-    if medium.is_file() {
-        Ok(())
-    } else {
-        Err(Leak::Medium)
-    }
+    if medium.is_file() { Ok(()) } else { Err(Leak::Medium) }
 }
 
 /// What the stock init reads below `/sys`: the eMMC and the Ethernet address.
@@ -208,9 +174,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// Finds a program on the search path.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    PATH.split(':')
-        .map(|folder| Path::new(folder).join(name))
-        .find(|path| path.is_file())
+    PATH.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.is_file())
 }
 
 /// Fills `/applets` with busybox's applets that the host has no program for.
@@ -219,10 +183,7 @@ pub fn hang_applets(_: &Enclosed) -> io::Result<()> {
         return Ok(());
     };
     let list = Command::new(&busybox).arg("--list").output()?;
-    for name in String::from_utf8_lossy(&list.stdout)
-        .lines()
-        .filter(|name| !name.contains('/'))
-    {
+    for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| !name.contains('/')) {
         if find_program(name).is_none() {
             symlink(&busybox, Path::new("/applets").join(name))?;
         }
@@ -236,8 +197,7 @@ fn memory(at: &Path, flags: MsFlags, options: &str) -> Result<(), Leak> {
 }
 
 fn fresh(at: &Path, kind: &str, flags: MsFlags) -> Result<(), Leak> {
-    mount(Some(kind), at, Some(kind), flags, None::<&str>)
-        .map_err(|errno| Leak::Mounting(at.to_owned(), errno.into()))
+    mount(Some(kind), at, Some(kind), flags, None::<&str>).map_err(|errno| Leak::Mounting(at.to_owned(), errno.into()))
 }
 
 fn bind(from: &Path, at: &Path, flags: MsFlags) -> Result<(), Leak> {

@@ -67,7 +67,8 @@ fn rehearse(folder: &Path, script: &str) -> Option<Value> {
         .spawn()
         .unwrap();
     let mut heard = BufReader::new(line.try_clone().unwrap()).lines();
-    let mut next = || -> Value { heard.next().map_or(Value::Null, |line| serde_json::from_str(&line.unwrap()).unwrap()) };
+    let mut next =
+        || -> Value { heard.next().map_or(Value::Null, |line| serde_json::from_str(&line.unwrap()).unwrap()) };
     let say = |what: Value| writeln!(&line, "{what}").unwrap();
     let said = next();
     if said["said"] != "unshared" {
@@ -81,12 +82,14 @@ fn rehearse(folder: &Path, script: &str) -> Option<Value> {
     fs::create_dir(&root).unwrap();
     let mine = fs::metadata(&medium).unwrap();
     // As the product does it: the real root is nobody in there.
-    let nobody = mine.uid() == 0 && !fs::read_to_string("/proc/self/uid_map").unwrap().contains("0          1\n");
+    let nobody = mine.uid() == 0 && fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
     let (uid, gid) = if nobody { (65534, 65534) } else { (mine.uid(), mine.gid()) };
     for path in [folder, &medium, &root] {
         chown(path, Some(uid), Some(gid)).unwrap();
     }
-    for (name, text) in [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))] {
+    for (name, text) in
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+    {
         fs::write(format!("/proc/{}/{name}", gate.id()), text).unwrap();
     }
     say(json!({"scratch": null}));

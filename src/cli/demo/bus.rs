@@ -42,15 +42,10 @@ impl Bus {
     /// Connects and subscribes; fails if there is no broker.
     pub async fn join() -> Result<Self> {
         let mut options = MqttOptions::new("bootline-demo", ("127.0.0.1", MQTT_PORT));
-        options
-            .set_keep_alive(20)
-            .set_max_packet_size(Some(MAX_PACKET));
+        options.set_keep_alive(20).set_max_packet_size(Some(MAX_PACKET));
         let (client, mut events) = AsyncClient::builder(options).capacity(64).build();
         for filter in [format!("bootline/v1/{ID}/#"), format!("{INBOX}/#")] {
-            client
-                .subscribe(filter, QoS::AtLeastOnce)
-                .await
-                .context("cannot subscribe")?;
+            client.subscribe(filter, QoS::AtLeastOnce).await.context("cannot subscribe")?;
         }
         let mut granted = 0;
         // Full when the screen is slow: then the broker waits, as it would for any slow subscriber.
@@ -58,19 +53,15 @@ impl Bus {
         while granted < 2 {
             match events.poll().await.context("no broker")? {
                 Event::Incoming(Packet::SubAck(_)) => granted += 1,
-                Event::Incoming(Packet::Publish(message)) => sender
-                    .try_send(read(&message))
-                    .context("too many retained messages")?,
+                Event::Incoming(Packet::Publish(message)) => {
+                    sender.try_send(read(&message)).context("too many retained messages")?
+                }
                 _ => {}
             }
         }
         let mut pump = JoinSet::new();
         pump.spawn(poll(events, sender));
-        Ok(Self {
-            client,
-            heard,
-            _pump: pump,
-        })
+        Ok(Self { client, heard, _pump: pump })
     }
 
     /// The next message. Cancel-safe.
@@ -85,7 +76,8 @@ impl Bus {
     /// Sends a request; the reply comes as [`Heard::Reply`] with the correlation that is returned.
     pub async fn ask(&self, name: &str, params: Value) -> Result<Bytes> {
         let id = Uuid::now_v7().simple().to_string();
-        let request = json!({"v": 1, "command_id": id, "actor": {"type": "program", "id": "bootline-demo"}, "params": params});
+        let request =
+            json!({"v": 1, "command_id": id, "actor": {"type": "program", "id": "bootline-demo"}, "params": params});
         let correlation = Bytes::from(id);
         let properties = PublishProperties {
             response_topic: Some(format!("{INBOX}/replies")),
@@ -95,10 +87,7 @@ impl Bus {
         };
         let topic = format!("bootline/v1/{ID}/cmd/{}", name.replace('.', "/"));
         let options = PublishOptions::at_least_once().properties(properties);
-        self.client
-            .publish(topic, request.to_string(), options)
-            .await
-            .context("cannot send a request")?;
+        self.client.publish(topic, request.to_string(), options).await.context("cannot send a request")?;
         Ok(correlation)
     }
 }
@@ -120,14 +109,9 @@ async fn poll(mut events: EventLoop, sender: mpsc::Sender<Heard>) {
 fn read(message: &Publish) -> Heard {
     let topic = String::from_utf8_lossy(&message.topic);
     let body = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
-    let own = topic
-        .strip_prefix("bootline/v1/")
-        .and_then(|rest| rest.strip_prefix(ID));
+    let own = topic.strip_prefix("bootline/v1/").and_then(|rest| rest.strip_prefix(ID));
     if topic.starts_with(INBOX) {
-        let correlation = message
-            .properties
-            .as_ref()
-            .and_then(|properties| properties.correlation_data.clone());
+        let correlation = message.properties.as_ref().and_then(|properties| properties.correlation_data.clone());
         Heard::Reply { correlation, body }
     } else if own.is_some_and(|rest| rest.starts_with("/evt/")) {
         Heard::Event(body)

@@ -42,12 +42,7 @@ pub fn make(folder: &Path, bytes: u64) -> io::Result<DemoImage> {
     plain.flush()?;
     encoder.finish()?.sync_all()?;
     let (packed_sha256, packed_bytes) = digest(&packed)?;
-    Ok(DemoImage {
-        raw,
-        packed,
-        packed_sha256,
-        packed_bytes,
-    })
+    Ok(DemoImage { raw, packed, packed_sha256, packed_bytes })
 }
 
 /// Every fourth block is noise, like the files of a system; the others are text or nothing.
@@ -107,10 +102,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = make(folder.path(), 3 * 1024 * 1024 + 512).unwrap();
         let mut bytes = std::fs::read(&image.raw).unwrap();
-        assert_eq!(
-            (bytes.len(), &bytes[510..512]),
-            (3 * 1024 * 1024 + 512, &[0x55, 0xaa][..])
-        );
+        assert_eq!((bytes.len(), &bytes[510..512]), (3 * 1024 * 1024 + 512, &[0x55, 0xaa][..]));
         let medium = folder.path().join("medium");
         bytes.extend([7; 9999]);
         std::fs::write(&medium, &bytes).unwrap();
@@ -121,9 +113,7 @@ mod tests {
         std::fs::write(&medium, &bytes[..1000]).unwrap();
         assert!(!holds(&medium, &image.raw).unwrap());
         let mut decoded = Vec::new();
-        xz2::read::XzDecoder::new(File::open(&image.packed).unwrap())
-            .read_to_end(&mut decoded)
-            .unwrap();
+        xz2::read::XzDecoder::new(File::open(&image.packed).unwrap()).read_to_end(&mut decoded).unwrap();
         assert_eq!(decoded, std::fs::read(&image.raw).unwrap());
     }
 }

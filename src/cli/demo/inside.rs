@@ -38,30 +38,16 @@ pub fn run() -> ExitCode {
 /// `/proc` and `/sys` must show the new namespaces.
 fn settle() -> io::Result<()> {
     let still = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     mount(Some("proc"), "/proc", Some("proc"), still, None::<&str>)?;
     // Only for people who look around in it; some containers do not allow it.
-    let _ = mount(
-        Some("sysfs"),
-        "/sys",
-        Some("sysfs"),
-        still | MsFlags::MS_RDONLY,
-        None::<&str>,
-    );
+    let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), still | MsFlags::MS_RDONLY, None::<&str>);
     Ok(())
 }
 
 fn live(brief: Brief, line: Line) -> Result<ExitCode> {
     // One thread: devices die with the thread that started them.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut journey = Box::pin(journey::travel(brief));
         tokio::select! {

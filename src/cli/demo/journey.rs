@@ -36,11 +36,7 @@ pub async fn travel(brief: Brief) -> Result<ExitCode> {
         }
         Err(_) => {
             show.screen.close();
-            bail!(
-                "not done within {} s; the agent's last words:\n{}",
-                limit.as_secs(),
-                station.last_words()
-            );
+            bail!("not done within {} s; the agent's last words:\n{}", limit.as_secs(), station.last_words());
         }
     };
     show.screen.close();
@@ -59,11 +55,7 @@ pub async fn travel(brief: Brief) -> Result<ExitCode> {
     } else {
         println!("{table}\n{closing}");
     }
-    Ok(if provisioned == media.len() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if provisioned == media.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn make_network() -> Result<()> {
@@ -74,37 +66,18 @@ async fn make_network() -> Result<()> {
 }
 
 /// From the agent's first breath to the last device's last word; then what of the image is on each medium.
-async fn provision(
-    brief: &Brief,
-    station: &mut Station,
-    show: &mut Show,
-) -> Result<Vec<(Mac, bool)>> {
+async fn provision(brief: &Brief, station: &mut Station, show: &mut Show) -> Result<Vec<(Mac, bool)>> {
     let mut bus = join_bus(station).await?;
     station.until_ready().await?;
     show.screen.line("the agent is ready; its broker is heard");
     let image = make_image(&brief.folder, brief.args.image_size.0).await?;
     station.upload(&image).await?;
-    show.screen.line(&format!(
-        "image of {} bytes ({} packed) is uploaded",
-        brief.args.image_size.0, image.packed_bytes
-    ));
-    let created = ask(
-        &mut bus,
-        show,
-        "project.create",
-        json!({"name": "Demo", "image": image.packed_sha256}),
-    )
-    .await?;
-    let project = project_of(&created)?;
-    ask(
-        &mut bus,
-        show,
-        "project.activate",
-        json!({"project": project}),
-    )
-    .await?;
     show.screen
-        .line("the project is created and activated over MQTT; the devices are powered on");
+        .line(&format!("image of {} bytes ({} packed) is uploaded", brief.args.image_size.0, image.packed_bytes));
+    let created = ask(&mut bus, show, "project.create", json!({"name": "Demo", "image": image.packed_sha256})).await?;
+    let project = project_of(&created)?;
+    ask(&mut bus, show, "project.activate", json!({"project": project})).await?;
+    show.screen.line("the project is created and activated over MQTT; the devices are powered on");
     let fleet = Fleet::muster(settings(brief)).await?;
     let devices = fleet.devices().to_vec();
     show.screen.expect(devices.iter().map(|device| device.mac));
@@ -125,17 +98,14 @@ async fn join_bus(station: &mut Station) -> Result<Bus> {
 
 async fn make_image(folder: &Path, bytes: u64) -> Result<DemoImage> {
     let folder = folder.to_owned();
-    spawn_blocking(move || image::make(&folder, bytes))
-        .await?
-        .context("cannot make the image")
+    spawn_blocking(move || image::make(&folder, bytes)).await?.context("cannot make the image")
 }
 
 /// Sends a request and waits for its reply; what else comes meanwhile is shown.
 async fn ask(bus: &mut Bus, show: &mut Show, name: &str, params: Value) -> Result<Value> {
     let wanted = bus.ask(name, params).await?;
-    let reply = timeout(REPLY_WITHIN, reply(bus, show, &wanted))
-        .await
-        .with_context(|| format!("no reply to {name}"))??;
+    let reply =
+        timeout(REPLY_WITHIN, reply(bus, show, &wanted)).await.with_context(|| format!("no reply to {name}"))??;
     if reply["status"] != "succeeded" {
         bail!("the station says to {name}: {}", reply["error"]);
     }
@@ -145,10 +115,7 @@ async fn ask(bus: &mut Bus, show: &mut Show, name: &str, params: Value) -> Resul
 async fn reply(bus: &mut Bus, show: &mut Show, wanted: &Bytes) -> Result<Value> {
     loop {
         match bus.next().await? {
-            Heard::Reply {
-                correlation: Some(correlation),
-                body,
-            } if correlation == *wanted => return Ok(body),
+            Heard::Reply { correlation: Some(correlation), body } if correlation == *wanted => return Ok(body),
             heard => take(show, &heard),
         }
     }
@@ -165,12 +132,8 @@ fn take(show: &mut Show, heard: &Heard) {
 /// The id that the station gave the project.
 fn project_of(reply: &Value) -> Result<String> {
     let result = &reply["result"];
-    let id = result["project"]["id"]
-        .as_str()
-        .or_else(|| result["id"].as_str())
-        .or_else(|| result["project"].as_str());
-    id.map(str::to_owned)
-        .with_context(|| format!("no project in the reply {reply}"))
+    let id = result["project"]["id"].as_str().or_else(|| result["id"].as_str()).or_else(|| result["project"].as_str());
+    id.map(str::to_owned).with_context(|| format!("no project in the reply {reply}"))
 }
 
 fn settings(brief: &Brief) -> Settings {
@@ -224,9 +187,7 @@ async fn compare(devices: Vec<Device>, raw: PathBuf) -> Result<Vec<(Mac, bool)>>
             .map(|device| Ok((device.mac, image::holds(&device.medium, &raw)?)))
             .collect::<std::io::Result<Vec<_>>>()
     };
-    spawn_blocking(compare)
-        .await?
-        .context("cannot compare media with the image")
+    spawn_blocking(compare).await?.context("cannot compare media with the image")
 }
 
 /// What a CM4 with the smallest eMMC would laugh at.

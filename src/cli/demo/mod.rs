@@ -84,13 +84,9 @@ fn supervise(args: Args) -> Result<ExitCode> {
         Err(error) => return Err(error.into()),
     };
     let keep = args.keep;
-    let brief = Brief {
-        args,
-        folder: scratch.path().to_owned(),
-    };
+    let brief = Brief { args, folder: scratch.path().to_owned() };
     let swept_by_gate = (!keep).then(|| scratch.path());
-    cage.admit(swept_by_gate, &brief)
-        .context("cannot begin the demo")?;
+    cage.admit(swept_by_gate, &brief).context("cannot begin the demo")?;
     let status = cage.attend().context("cannot wait for the demo")?;
     if keep {
         eprintln!("everything is left in {}", scratch.path().display());
@@ -106,8 +102,6 @@ fn forbidden(why: &str) -> ExitCode {
     } else {
         "run it as root (sudo bootline demo)"
     };
-    eprintln!(
-        "bootline: the demo needs namespaces of its own, and cannot have them here ({why}); {instead}"
-    );
+    eprintln!("bootline: the demo needs namespaces of its own, and cannot have them here ({why}); {instead}");
     ExitCode::from(exit::NO_PERMISSION)
 }

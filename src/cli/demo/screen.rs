@@ -18,11 +18,7 @@ pub struct Screen {
 impl Screen {
     pub fn new(json: bool) -> Self {
         let terminal = stderr().is_terminal() && (json || stdout().is_terminal());
-        Self {
-            bars: terminal.then(MultiProgress::new),
-            by_device: BTreeMap::new(),
-            to_errors: json,
-        }
+        Self { bars: terminal.then(MultiProgress::new), by_device: BTreeMap::new(), to_errors: json }
     }
 
     pub fn line(&self, text: &str) {
@@ -42,11 +38,7 @@ impl Screen {
         let style = ProgressStyle::with_template("{prefix}  {bar:32} {percent:>3}%  {wide_msg}")
             .expect("the template is a constant");
         for mac in devices {
-            let bar = bars.add(
-                ProgressBar::new(100)
-                    .with_style(style.clone())
-                    .with_prefix(mac.to_string()),
-            );
+            let bar = bars.add(ProgressBar::new(100).with_style(style.clone()).with_prefix(mac.to_string()));
             bar.set_message("waits");
             self.by_device.insert(mac, bar);
         }

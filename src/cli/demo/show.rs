@@ -30,36 +30,19 @@ pub struct Show {
 
 impl Show {
     pub fn new(screen: Screen) -> Self {
-        Self {
-            screen,
-            tally: Tally::default(),
-            endings: BTreeMap::new(),
-            events: 0,
-        }
+        Self { screen, tally: Tally::default(), endings: BTreeMap::new(), events: 0 }
     }
 
     /// An event, as it arrives from the broker.
     pub fn event(&mut self, event: &Value) {
         self.events += 1;
         let kind = event["type"].as_str().unwrap_or_default();
-        let name = kind
-            .strip_prefix("io.bootline.")
-            .and_then(|rest| rest.strip_suffix(".v1"))
-            .unwrap_or(kind);
+        let name = kind.strip_prefix("io.bootline.").and_then(|rest| rest.strip_suffix(".v1")).unwrap_or(kind);
         let data = &event["data"];
-        let number = event["sequence"]
-            .as_str()
-            .map_or("?", |text| text.trim_start_matches('0'));
+        let number = event["sequence"].as_str().map_or("?", |text| text.trim_start_matches('0'));
         let subject = event["subject"].as_str().unwrap_or_default();
-        self.screen.line(&format!(
-            "{number:>5}  {name:<24} {:<22} {}",
-            shortened(subject),
-            details(data)
-        ));
-        let Some(mac) = data["mac"]
-            .as_str()
-            .and_then(|text| text.parse::<Mac>().ok())
-        else {
+        self.screen.line(&format!("{number:>5}  {name:<24} {:<22} {}", shortened(subject), details(data)));
+        let Some(mac) = data["mac"].as_str().and_then(|text| text.parse::<Mac>().ok()) else {
             return;
         };
         self.screen.stage(mac, name);
@@ -79,8 +62,7 @@ impl Show {
         if let (Some(mac), Some(percent)) = (mac, telemetry["percent"].as_u64()) {
             let bytes = telemetry["bytes"].as_u64().unwrap_or(0);
             let step = telemetry["step"].as_str().unwrap_or_default();
-            self.screen
-                .progress(mac, percent, &format!("{step} {:.1} MiB", mebibytes(bytes)));
+            self.screen.progress(mac, percent, &format!("{step} {:.1} MiB", mebibytes(bytes)));
         }
     }
 
@@ -98,10 +80,7 @@ impl Show {
 
     /// Everything that there is to know of this device is known.
     pub fn is_through(&self, mac: Mac) -> bool {
-        let has_ended = self
-            .tally
-            .lives()
-            .any(|(known, life)| known == mac && life.end.is_some());
+        let has_ended = self.tally.lives().any(|(known, life)| known == mac && life.end.is_some());
         has_ended && self.endings.contains_key(&mac)
     }
 
@@ -113,28 +92,14 @@ impl Show {
         );
         let unseen = Life::default();
         for (mac, equal) in media {
-            let life = self
-                .tally
-                .lives()
-                .find_map(|(known, life)| (known == *mac).then_some(life))
-                .unwrap_or(&unseen);
+            let life = self.tally.lives().find_map(|(known, life)| (known == *mac).then_some(life)).unwrap_or(&unseen);
             let (attempt, outcome, seconds) = match self.endings.get(mac) {
-                Some(ending) => (
-                    ending.attempt.to_string(),
-                    ending.outcome.as_str(),
-                    seconds(ending.duration_ms),
-                ),
+                Some(ending) => (ending.attempt.to_string(), ending.outcome.as_str(), seconds(ending.duration_ms)),
                 None => ("-".to_owned(), "no event", "-".to_owned()),
             };
             let equal = if *equal { "yes" } else { "NO" };
-            text.push_str(&format!(
-                "{:<14}{attempt:>8}  {outcome:<14}{seconds:>9}  {equal}",
-                mac.to_string()
-            ));
-            let code = self
-                .endings
-                .get(mac)
-                .and_then(|ending| ending.code.as_deref());
+            text.push_str(&format!("{:<14}{attempt:>8}  {outcome:<14}{seconds:>9}  {equal}", mac.to_string()));
+            let code = self.endings.get(mac).and_then(|ending| ending.code.as_deref());
             match (code, life.verdict().as_str()) {
                 (Some(code), _) => text.push_str(&format!("  ({code})")),
                 (None, "passed") => {}
@@ -148,18 +113,10 @@ impl Show {
     /// A device is right if it was provisioned by its event, its script said so, and its medium equals the image.
     pub fn provisioned(&self, media: &[(Mac, bool)]) -> usize {
         let passed = |mac: Mac| {
-            self.tally
-                .lives()
-                .any(|(known, life)| known == mac && life.verdict() == "passed")
-                && self
-                    .endings
-                    .get(&mac)
-                    .is_some_and(|ending| ending.outcome == PROVISIONED)
+            self.tally.lives().any(|(known, life)| known == mac && life.verdict() == "passed")
+                && self.endings.get(&mac).is_some_and(|ending| ending.outcome == PROVISIONED)
         };
-        media
-            .iter()
-            .filter(|(mac, equal)| *equal && passed(*mac))
-            .count()
+        media.iter().filter(|(mac, equal)| *equal && passed(*mac)).count()
     }
 
     /// The last line of `--json`.
@@ -177,9 +134,7 @@ impl Show {
 
 fn outcome(name: &str) -> Option<&str> {
     let outcome = name.strip_prefix("device.")?;
-    [PROVISIONED, "failed", "aborted", "interrupted"]
-        .contains(&outcome)
-        .then_some(outcome)
+    [PROVISIONED, "failed", "aborted", "interrupted"].contains(&outcome).then_some(outcome)
 }
 
 /// What of an event's data a person wants to see.
@@ -220,10 +175,7 @@ fn shortened(subject: &str) -> String {
 }
 
 fn seconds(duration_ms: Option<u64>) -> String {
-    duration_ms.map_or_else(
-        || "-".to_owned(),
-        |ms| format!("{}.{:03}", ms / 1000, ms % 1000),
-    )
+    duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:03}", ms / 1000, ms % 1000))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
@@ -245,19 +197,14 @@ mod tests {
         let [a, b, c]: [Mac; 3] =
             std::array::from_fn(|number| Mac::new([2, 0, 0, 0, 0, u8::try_from(number).unwrap()]));
         for mac in [a, b, c] {
-            let said = Said::Ended {
-                after_ms: 1,
-                exit: i32::from(mac == c),
-                output: String::new(),
-            };
-            show.news(News {
-                mac,
-                what: What::Said(said),
-            });
+            let said = Said::Ended { after_ms: 1, exit: i32::from(mac == c), output: String::new() };
+            show.news(News { mac, what: What::Said(said) });
         }
         for mac in [a, c] {
             let data = json!({"mac": mac, "attempt": 1, "duration_ms": 1234});
-            show.event(&json!({"type": "io.bootline.device.provisioned.v1", "sequence": "00000000000000000007", "data": data}));
+            show.event(
+                &json!({"type": "io.bootline.device.provisioned.v1", "sequence": "00000000000000000007", "data": data}),
+            );
         }
         assert!(show.is_through(a) && !show.is_through(b));
         let media = [(a, true), (b, true), (c, true)];

@@ -74,20 +74,9 @@ impl Station {
 
     /// Uploads the image as an operator would.
     pub async fn upload(&self, image: &DemoImage) -> Result<()> {
-        let url = format!(
-            "http://{OPERATORS}/api/v1/images?name=demo.img.xz&sha256={}",
-            image.packed_sha256
-        );
+        let url = format!("http://{OPERATORS}/api/v1/images?name=demo.img.xz&sha256={}", image.packed_sha256);
         let output = Command::new("curl")
-            .args([
-                "-sS",
-                "--fail-with-body",
-                "-X",
-                "POST",
-                "-H",
-                "Content-Type: application/octet-stream",
-                "-T",
-            ])
+            .args(["-sS", "--fail-with-body", "-X", "POST", "-H", "Content-Type: application/octet-stream", "-T"])
             .arg(&image.packed)
             .arg(&url)
             .stdin(Stdio::null())
@@ -97,10 +86,7 @@ impl Station {
             .context("cannot run curl")?;
         if !output.status.success() {
             let said = [output.stdout, output.stderr].concat();
-            bail!(
-                "the station does not take the image: {}",
-                String::from_utf8_lossy(&said).trim()
-            );
+            bail!("the station does not take the image: {}", String::from_utf8_lossy(&said).trim());
         }
         Ok(())
     }
@@ -110,9 +96,7 @@ impl Station {
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
             kill(Pid::from_raw(pid), Signal::SIGTERM)?;
         }
-        let status: ExitStatus = timeout(GOODBYE, self.process.wait())
-            .await
-            .context("the agent does not stop")??;
+        let status: ExitStatus = timeout(GOODBYE, self.process.wait()).await.context("the agent does not stop")??;
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
             bail!("the agent has ended with {status}:\n{}", self.last_words());
         }
@@ -181,16 +165,13 @@ fn write_boot_files(folder: &Path) -> io::Result<()> {
 async fn ready() -> io::Result<bool> {
     let ask = async {
         let mut stream = TcpStream::connect(OPERATORS).await?;
-        let request =
-            format!("GET /readyz HTTP/1.1\r\nHost: {OPERATORS}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {OPERATORS}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         Ok(answer.starts_with(b"HTTP/1.1 200"))
     };
-    timeout(Duration::from_secs(2), ask)
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
+    timeout(Duration::from_secs(2), ask).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
 pub const LOOK_AGAIN: Duration = Duration::from_millis(50);
