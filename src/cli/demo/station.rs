@@ -147,13 +147,13 @@ fn write_boot_files(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder.join("overlays"))?;
     let mut noise = File::open("/dev/urandom")?;
     for (name, kib) in [
-        ("start4.elf", 700),
+        ("start4.elf", 350),
         ("fixup4.dat", 5),
         ("bcm2711-rpi-cm4.dtb", 48),
         ("overlays/dwc2.dtbo", 1),
         ("overlays/spi-gpio40-45.dtbo", 1),
-        ("scriptexecute.img", 800),
-        ("kernel.img", 1500),
+        ("scriptexecute.img", 400),
+        ("kernel.img", 750),
     ] {
         let mut bytes = vec![0; kib * 1024];
         noise.read_exact(&mut bytes)?;
