@@ -26,7 +26,11 @@ fn line(event: &Recorded) {
     let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
     let text = |name: &str| body["data"].get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (seq, name, subject) = (event.seq, &event.name, &event.subject);
-    let what = [text("step"), text("code"), text("detail")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" · ");
+    let what = [text("step"), text("code"), text("detail")]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" · ");
     let session = text("session");
     if event.name.ends_with(".failed") || event.name.ends_with("alarm.raised") {
         tracing::warn!(seq, %subject, session, "{name} {what}");

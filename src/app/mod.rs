@@ -78,7 +78,21 @@ impl Agent {
         let metrics = Metrics::new(ledger.clone());
         // The bound one: its port may have been left to the system.
         let server = devices.address()?;
-        Ok(Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock: lock })
+        Ok(Self {
+            interface,
+            claim,
+            ledger,
+            writer,
+            images,
+            dhcp,
+            tftp,
+            devices,
+            operators,
+            bus,
+            metrics,
+            server,
+            _lock: lock,
+        })
     }
 
     pub fn addresses(&self) -> Result<Addresses> {
@@ -92,27 +106,62 @@ impl Agent {
 
     /// Serves until `stop` is cancelled or a part of the agent ends by itself.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let Self { interface, claim, ledger, writer, images, dhcp, tftp, devices, operators, bus, metrics, server, _lock } = self;
+        let Self {
+            interface,
+            claim,
+            ledger,
+            writer,
+            images,
+            dhcp,
+            tftp,
+            devices,
+            operators,
+            bus,
+            metrics,
+            server,
+            _lock,
+        } = self;
         let version = ledger.identity().version.clone();
         ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
 
         // The front talks to devices and operators; the back carries the news out, and ends after it.
         let (front_stop, back_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut back = Tasks::default();
-        back.spawn("bus", { let stop = back_stop.clone(); async move { Ok(bus.run(stop).await?) } });
-        back.spawn("metrics", { let (metrics, stop) = (metrics.clone(), back_stop.clone()); async move { Ok(metrics.run(stop).await?) } });
+        back.spawn("bus", {
+            let stop = back_stop.clone();
+            async move { Ok(bus.run(stop).await?) }
+        });
+        back.spawn("metrics", {
+            let (metrics, stop) = (metrics.clone(), back_stop.clone());
+            async move { Ok(metrics.run(stop).await?) }
+        });
         back.spawn("log", journal_log::run(ledger.clone(), back_stop.clone()));
         let mut front = Tasks::default();
         if let Some(dhcp) = dhcp {
-            front.spawn("dhcp", { let stop = front_stop.clone(); async move { Ok(dhcp.run(stop).await?) } });
+            front.spawn("dhcp", {
+                let stop = front_stop.clone();
+                async move { Ok(dhcp.run(stop).await?) }
+            });
         }
-        front.spawn("tftp", { let stop = front_stop.clone(); async move { Ok(tftp.run(stop).await?) } });
+        front.spawn("tftp", {
+            let stop = front_stop.clone();
+            async move { Ok(tftp.run(stop).await?) }
+        });
         let device_side = http::device::Device::new(ledger.clone(), images.clone(), server);
-        front.spawn("device flow", { let (side, stop) = (device_side.clone(), front_stop.clone()); async move { side.run(stop).await; Ok(()) } });
+        front.spawn("device flow", {
+            let (side, stop) = (device_side.clone(), front_stop.clone());
+            async move {
+                side.run(stop).await;
+                Ok(())
+            }
+        });
         front.spawn("http devices", serve(devices, http::device::router(device_side), front_stop.clone()));
         let operator_side = http::operator::Operator { ledger: ledger.clone(), images: images.clone(), metrics };
         front.spawn("http operators", serve(operators, http::operator::router(operator_side), front_stop.clone()));
-        front.spawn("images", { let stop = front_stop.clone(); async move { Ok(images.run(stop).await?) } });
+        front.spawn("images", {
+            let stop = front_stop.clone();
+            async move { Ok(images.run(stop).await?) }
+        });
         front.spawn("clock", tick(ledger.clone(), front_stop.clone()));
         tracing::info!("ready");
 

@@ -13,7 +13,8 @@ pub async fn missing_files(ledger: &Ledger, images: &Images) -> Result<()> {
     let damaged = images.damaged(&known);
     let observation = match damaged.first() {
         Some(first) => {
-            let detail = format!("{} of {} images cannot be written: {first}; upload it again", damaged.len(), known.len());
+            let detail =
+                format!("{} of {} images cannot be written: {first}; upload it again", damaged.len(), known.len());
             Observation::AlarmRaised { code: CODE.to_owned(), detail }
         }
         None => Observation::AlarmCleared { code: CODE.to_owned() },

@@ -313,7 +313,8 @@ impl FromStr for Span {
 /// An address; the standard library's error does not say what it was given.
 fn address<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| de::Error::custom(format!("not an address such as 192.168.5.1 or 192.168.5.1:80: {text:?}")))
+    text.parse()
+        .map_err(|_| de::Error::custom(format!("not an address such as 192.168.5.1 or 192.168.5.1:80: {text:?}")))
 }
 
 fn some_address<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<Option<T>, D::Error> {

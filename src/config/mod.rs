@@ -49,7 +49,8 @@ pub fn find(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
 
 /// Reads the file at `path`; `environment` overrides it, `data` overrides both.
 pub fn load(path: &Path, environment: &BTreeMap<String, String>, data: Option<PathBuf>) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let mut file = parse(path, &text, environment)?;
     if let Some(data) = data {
         file.data = Some(data);
@@ -85,7 +86,10 @@ fn checked(file: File) -> Result<Config, ConfigError> {
     }
     let levels: Vec<&str> = file.station.root.split('/').filter(|_| !file.station.root.is_empty()).collect();
     if levels.len() > 5 || !levels.iter().all(|level| is_segment(level)) {
-        return Err(wrong("station.root", format!("not up to five levels of [A-Za-z0-9_-]{{1,64}}: {:?}", file.station.root)));
+        return Err(wrong(
+            "station.root",
+            format!("not up to five levels of [A-Za-z0-9_-]{{1,64}}: {:?}", file.station.root),
+        ));
     }
     let Prefixed { address: server, prefix_len } = file.network.address;
     let data = file.data.clone().unwrap_or_else(|| PathBuf::from("data"));
@@ -169,7 +173,10 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
 #[cfg(feature = "embedded-broker")]
 fn embedded(file: &File, data: &Path) -> Result<bus::Mqtt, ConfigError> {
     if !file.bus.mqtt_listen.ip().is_loopback() {
-        let what = format!("{} is not a loopback address; the embedded broker asks nobody for a password", file.bus.mqtt_listen);
+        let what = format!(
+            "{} is not a loopback address; the embedded broker asks nobody for a password",
+            file.bus.mqtt_listen
+        );
         return Err(wrong("bus.mqtt_listen", what));
     }
     Ok(bus::Mqtt::Embedded(bus::embedded::Settings { listen: file.bus.mqtt_listen, folder: data.join("broker") }))
@@ -182,7 +189,8 @@ fn embedded(_: &File, _: &Path) -> Result<bus::Mqtt, ConfigError> {
 
 fn mqtt(broker: &file::Broker) -> Result<bus::mqtt::Settings, ConfigError> {
     let url = |what: &str| wrong("bus.mqtt.url", format!("{what}: {:?}", broker.url));
-    let (scheme, rest) = broker.url.split_once("://").ok_or_else(|| url("not mqtt://host:port or mqtts://host:port"))?;
+    let (scheme, rest) =
+        broker.url.split_once("://").ok_or_else(|| url("not mqtt://host:port or mqtts://host:port"))?;
     let (tls, standard) = match scheme {
         "mqtt" => (false, 1883),
         "mqtts" => (true, 8883),
@@ -224,7 +232,8 @@ fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
 
 /// The first line of a file; never in the configuration itself, never in an error.
 fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(key, format!("cannot read {}: {error}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| wrong(key, format!("cannot read {}: {error}", path.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 

@@ -18,7 +18,15 @@ fn the_committed_file_says_what_the_defaults_are() {
     let range = empty.core.pool.clone();
     assert_eq!(format!("{:?}", committed.core.pool.lease), format!("{:?}", range.lease));
     // The range of the file leaves out the station's own address, which is never handed out anyway.
-    let text = |config: &Config| format!("{:?}", Config { core: crate::core::floor::Settings { pool: range.clone(), ..config.core.clone() }, ..config.clone() });
+    let text = |config: &Config| {
+        format!(
+            "{:?}",
+            Config {
+                core: crate::core::floor::Settings { pool: range.clone(), ..config.core.clone() },
+                ..config.clone()
+            }
+        )
+    };
     assert_eq!(text(&committed), text(&empty));
 }
 
@@ -28,7 +36,10 @@ fn each_fault_is_named_with_its_place_and_value() {
         ("station:\n  id: st-01\n  colour: red\n", &["colour", "line 3", "column"][..]),
         ("network:\n  interfce: eth0\n", &["interfce", "line 2"]),
         ("network: {address: 192.168.5.1}\n", &["192.168.5.1", "prefix length"]),
-        ("network: {dhcp: {range: 10.0.0.2-10.0.0.9}}\n", &["network.dhcp.range", "10.0.0.2", "192.168.0.1-192.168.255.254"]),
+        (
+            "network: {dhcp: {range: 10.0.0.2-10.0.0.9}}\n",
+            &["network.dhcp.range", "10.0.0.2", "192.168.0.1-192.168.255.254"],
+        ),
         ("network: {dhcp: {lease: soon}}\n", &["soon", "duration"]),
         ("network: {dhcp: {serve: everyone}}\n", &["everyone"]),
         ("network: {dhcp: {reservations: [{mac: 'x', address: 192.168.5.9}]}}\n", &["not a MAC address"]),

@@ -88,7 +88,9 @@ impl AddressBook {
         if let Some(previous) = self.by_mac.insert(mac, address).filter(|previous| *previous != address) {
             self.by_address.remove(&previous);
         }
-        if let Some(evicted) = self.by_address.insert(address, Entry { mac, until }).filter(|evicted| evicted.mac != mac) {
+        if let Some(evicted) =
+            self.by_address.insert(address, Entry { mac, until }).filter(|evicted| evicted.mac != mac)
+        {
             self.by_mac.remove(&evicted.mac);
         }
         self.quarantine.remove(&address);
@@ -141,7 +143,9 @@ impl AddressBook {
 
 /// FNV-1a: the same on every machine and version, unlike the standard library's hasher.
 fn hash(mac: Mac) -> u64 {
-    mac.bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    mac.bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -262,7 +262,9 @@ impl Event {
     pub fn subject(&self, station: &str) -> Subject {
         let (kind, id) = match self {
             Self::ImageAdded(image) => ("image", image.id.to_string()),
-            Self::ImageRejected { sha256: Some(id), .. } | Self::ImageRemoved { image: id, .. } => ("image", id.to_string()),
+            Self::ImageRejected { sha256: Some(id), .. } | Self::ImageRemoved { image: id, .. } => {
+                ("image", id.to_string())
+            }
             Self::ImageRejected { sha256: None, .. } => ("image", "rejected".to_owned()),
             Self::ProjectCreated(project) | Self::ProjectUpdated(project) => ("project", project.id.to_string()),
             Self::ProjectActivated { project, .. }

@@ -53,12 +53,7 @@ fn leased(ask: &Message, kind: Kind, lease: Lease, station: Station) -> Message 
     options.extend(network(station));
     options.extend(boot(ask, station));
     options.extend(echo(ask));
-    Message {
-        yiaddr: lease.address,
-        siaddr: station.server,
-        ciaddr: ask.ciaddr,
-        ..reply(ask, options)
-    }
+    Message { yiaddr: lease.address, siaddr: station.server, ciaddr: ask.ciaddr, ..reply(ask, options) }
 }
 
 fn informed(ask: &Message, station: Station) -> Message {
@@ -66,11 +61,7 @@ fn informed(ask: &Message, station: Station) -> Message {
     options.extend(network(station));
     options.extend(boot(ask, station));
     options.extend(echo(ask));
-    Message {
-        siaddr: station.server,
-        ciaddr: ask.ciaddr,
-        ..reply(ask, options)
-    }
+    Message { siaddr: station.server, ciaddr: ask.ciaddr, ..reply(ask, options) }
 }
 
 fn refused(ask: &Message, station: Station) -> Message {
@@ -87,28 +78,15 @@ fn refused(ask: &Message, station: Station) -> Message {
 
 fn reply(ask: &Message, options: Vec<(u8, Vec<u8>)>) -> Message {
     let empty = Message::request(ask.xid, ask.chaddr, options);
-    Message {
-        op: Op::Reply,
-        flags: ask.flags,
-        giaddr: ask.giaddr,
-        ..empty
-    }
+    Message { op: Op::Reply, flags: ask.flags, giaddr: ask.giaddr, ..empty }
 }
 
 fn head(kind: Kind, station: Station) -> Vec<(u8, Vec<u8>)> {
-    vec![
-        (code::KIND, vec![kind as u8]),
-        (code::SERVER_ID, station.server.octets().to_vec()),
-    ]
+    vec![(code::KIND, vec![kind as u8]), (code::SERVER_ID, station.server.octets().to_vec())]
 }
 
 fn times(lease: Duration) -> [(u8, Vec<u8>); 3] {
-    let seconds = |time: Duration| {
-        u32::try_from(time.as_secs())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes()
-            .to_vec()
-    };
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
     [
         (code::LEASE_TIME, seconds(lease)),
         (code::RENEWAL_TIME, seconds(lease / 2)),
@@ -117,9 +95,7 @@ fn times(lease: Duration) -> [(u8, Vec<u8>); 3] {
 }
 
 fn network(station: Station) -> [(u8, Vec<u8>); 3] {
-    let mask = u32::MAX
-        .checked_shl(32 - u32::from(station.prefix_len.min(32)))
-        .unwrap_or(0);
+    let mask = u32::MAX.checked_shl(32 - u32::from(station.prefix_len.min(32))).unwrap_or(0);
     let broadcast = u32::from(station.server) | !mask;
     [
         (code::SUBNET_MASK, mask.to_be_bytes().to_vec()),
@@ -133,10 +109,8 @@ fn boot(ask: &Message, station: Station) -> Vec<(u8, Vec<u8>)> {
     if !pi::is_bootloader(ask) {
         return Vec::new();
     }
-    let mut options = vec![
-        (code::TFTP_SERVER, station.server.to_string().into_bytes()),
-        (code::VENDOR_CLASS, b"PXEClient".to_vec()),
-    ];
+    let mut options =
+        vec![(code::TFTP_SERVER, station.server.to_string().into_bytes()), (code::VENDOR_CLASS, b"PXEClient".to_vec())];
     if let Some(id) = ask.option(code::MACHINE_ID) {
         options.push((code::MACHINE_ID, id.to_vec()));
     }
@@ -160,16 +134,10 @@ fn destination(ask: &Message, reply: &Message) -> To {
         return To::Broadcast;
     }
     if !ask.ciaddr.is_unspecified() {
-        return To::Unicast {
-            mac,
-            address: ask.ciaddr,
-        };
+        return To::Unicast { mac, address: ask.ciaddr };
     }
     if ask.wants_broadcast() || reply.yiaddr.is_unspecified() {
         return To::Broadcast;
     }
-    To::Unicast {
-        mac,
-        address: reply.yiaddr,
-    }
+    To::Unicast { mac, address: reply.yiaddr }
 }

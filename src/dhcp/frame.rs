@@ -42,14 +42,11 @@ fn addresses(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 8] {
 
 /// RFC 1071 over parts of even length, but for the last.
 fn checksum(parts: &[&[u8]]) -> u16 {
-    let words = parts
-        .iter()
-        .flat_map(|part| part.chunks(2))
-        .map(|pair| match *pair {
-            [high, low] => u32::from(u16::from_be_bytes([high, low])),
-            [high] => u32::from(high) << 8,
-            _ => 0,
-        });
+    let words = parts.iter().flat_map(|part| part.chunks(2)).map(|pair| match *pair {
+        [high, low] => u32::from(u16::from_be_bytes([high, low])),
+        [high] => u32::from(high) << 8,
+        _ => 0,
+    });
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
@@ -72,14 +69,9 @@ mod tests {
         let from = "172.20.0.1:67".parse().unwrap();
         let to = "172.20.0.16:68".parse().unwrap();
         let sent = packet(from, to, b"abc").unwrap();
-        let ip = [
-            0x45, 0, 0, 31, 0, 0, 0x40, 0, 64, 17, 0xe2, 0x94, 172, 20, 0, 1, 172, 20, 0, 16,
-        ];
+        let ip = [0x45, 0, 0, 31, 0, 0, 0x40, 0, 64, 17, 0xe2, 0x94, 172, 20, 0, 1, 172, 20, 0, 16];
         assert_eq!(sent[..20], ip);
-        assert_eq!(
-            sent[20..],
-            [0, 67, 0, 68, 0, 11, 0xe2, 0xb4, b'a', b'b', b'c']
-        );
+        assert_eq!(sent[20..], [0, 67, 0, 68, 0, 11, 0xe2, 0xb4, b'a', b'b', b'c']);
     }
 
     #[test]

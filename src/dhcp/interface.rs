@@ -33,44 +33,23 @@ pub struct Claim {
 impl Interface {
     /// Must be called inside the runtime.
     pub fn open(name: &str) -> Result<Self, InterfaceError> {
-        let index = if_nametoindex(name).map_err(|_| InterfaceError::Missing {
-            name: name.to_owned(),
-            others: others(),
-        })?;
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(InterfaceError::Netlink)?;
-        Ok(Self {
-            name: name.to_owned(),
-            index,
-            handle,
-            connection: tokio::spawn(connection),
-        })
+        let index =
+            if_nametoindex(name).map_err(|_| InterfaceError::Missing { name: name.to_owned(), others: others() })?;
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(InterfaceError::Netlink)?;
+        Ok(Self { name: name.to_owned(), index, handle, connection: tokio::spawn(connection) })
     }
 
     /// Puts the station's address on the interface if it is not there, and brings the link up.
     pub async fn claim(&self, address: Ipv4Addr, prefix_len: u8) -> Result<Claim, InterfaceError> {
-        self.bring_up()
-            .await
-            .map_err(|fault| self.fault("bring up", fault))?;
-        let found = self
-            .holder(address)
-            .await
-            .map_err(|fault| self.fault("read the addresses of", fault))?;
+        self.bring_up().await.map_err(|fault| self.fault("bring up", fault))?;
+        let found = self.holder(address).await.map_err(|fault| self.fault("read the addresses of", fault))?;
         match found {
             Some(index) if index == self.index => {
-                return Ok(Claim {
-                    address,
-                    prefix_len,
-                    added: false,
-                });
+                return Ok(Claim { address, prefix_len, added: false });
             }
             Some(index) => {
                 let holder = name_of(index).unwrap_or_else(|| format!("interface {index}"));
-                return Err(InterfaceError::Elsewhere {
-                    name: self.name.clone(),
-                    address,
-                    holder,
-                });
+                return Err(InterfaceError::Elsewhere { name: self.name.clone(), address, holder });
             }
             None => {}
         }
@@ -80,11 +59,7 @@ impl Interface {
             .execute()
             .await
             .map_err(|fault| self.fault("set the address of", fault))?;
-        Ok(Claim {
-            address,
-            prefix_len,
-            added: true,
-        })
+        Ok(Claim { address, prefix_len, added: true })
     }
 
     /// Takes the station's address away again if `claim` has set it.
@@ -93,36 +68,24 @@ impl Interface {
             return Ok(());
         }
         let remove = async {
-            let own = self
-                .handle
-                .address()
-                .get()
-                .set_link_index_filter(self.index);
+            let own = self.handle.address().get().set_link_index_filter(self.index);
             let mut own = own.set_address_filter(IpAddr::V4(claim.address)).execute();
             while let Some(message) = own.try_next().await? {
                 self.handle.address().del(message).execute().await?;
             }
             Ok(())
         };
-        remove
-            .await
-            .map_err(|fault| self.fault("remove the address of", fault))
+        remove.await.map_err(|fault| self.fault("remove the address of", fault))
     }
 
     /// The largest IP packet that the link takes whole.
     pub async fn mtu(&self) -> Result<u16, InterfaceError> {
         let mut links = self.handle.link().get().match_index(self.index).execute();
-        let link = links
-            .try_next()
-            .await
-            .map_err(|fault| self.fault("read", fault))?;
-        let mtu = link
-            .into_iter()
-            .flat_map(|link| link.attributes)
-            .find_map(|attribute| match attribute {
-                LinkAttribute::Mtu(mtu) => Some(mtu),
-                _ => None,
-            });
+        let link = links.try_next().await.map_err(|fault| self.fault("read", fault))?;
+        let mtu = link.into_iter().flat_map(|link| link.attributes).find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(mtu),
+            _ => None,
+        });
         Ok(mtu.map_or(ETHERNET_MTU, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX)))
     }
 
@@ -174,22 +137,14 @@ impl Interface {
                 }
                 InterfaceError::Refused { deed, name, source }
             }
-            other => InterfaceError::Refused {
-                deed,
-                name,
-                source: io::Error::other(other),
-            },
+            other => InterfaceError::Refused { deed, name, source: io::Error::other(other) },
         }
     }
 }
 
 fn others() -> String {
     let names: Vec<String> = if_nameindex()
-        .map(|all| {
-            all.iter()
-                .map(|one| one.name().to_string_lossy().into_owned())
-                .collect()
-        })
+        .map(|all| all.iter().map(|one| one.name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default();
     names.join(", ")
 }
@@ -212,15 +167,7 @@ pub enum InterfaceError {
     #[error("no permission to {deed} {name}: needs root or CAP_NET_ADMIN")]
     Denied { deed: &'static str, name: String },
     #[error("the address {address} wanted on {name} is already on {holder}")]
-    Elsewhere {
-        name: String,
-        address: Ipv4Addr,
-        holder: String,
-    },
+    Elsewhere { name: String, address: Ipv4Addr, holder: String },
     #[error("cannot {deed} {name}")]
-    Refused {
-        deed: &'static str,
-        name: String,
-        source: io::Error,
-    },
+    Refused { deed: &'static str, name: String, source: io::Error },
 }

@@ -53,24 +53,10 @@ impl Dhcp {
     pub fn bind(settings: Settings, ledger: Ledger) -> Result<Self, BindError> {
         let interface = Interface::open(&settings.interface)?;
         let name = || settings.interface.clone();
-        let inbox = inbox(&settings).map_err(|source| BindError::Socket {
-            interface: name(),
-            port: settings.port,
-            source,
-        })?;
-        let outbox = outbox(&settings).map_err(|source| BindError::Raw {
-            interface: name(),
-            source,
-        })?;
-        Ok(Self {
-            inbox,
-            desk: Desk {
-                settings,
-                ledger,
-                outbox,
-                interface,
-            },
-        })
+        let inbox =
+            inbox(&settings).map_err(|source| BindError::Socket { interface: name(), port: settings.port, source })?;
+        let outbox = outbox(&settings).map_err(|source| BindError::Raw { interface: name(), source })?;
+        Ok(Self { inbox, desk: Desk { settings, ledger, outbox, interface } })
     }
 
     /// Serves until `stop`; then ends what is under way.
@@ -117,9 +103,7 @@ impl Desk {
     /// Tells first and answers after. Requests wait side by side, so that one commit takes many.
     async fn serve(self: Arc<Self>, message: Message) {
         let mac = message.chaddr;
-        let Some(observation) =
-            ask::observation(&message, self.settings.server, self.settings.serve)
-        else {
+        let Some(observation) = ask::observation(&message, self.settings.server, self.settings.serve) else {
             debug!(%mac, kind = ?message.kind(), "dhcp message is not for this station");
             return;
         };
@@ -134,10 +118,7 @@ impl Desk {
         let Answer::Dhcp(verdict) = answer else {
             return;
         };
-        let station = Station {
-            server: self.settings.server,
-            prefix_len: self.settings.prefix_len,
-        };
+        let station = Station { server: self.settings.server, prefix_len: self.settings.prefix_len };
         let Some((reply, to)) = answer::answer(&message, verdict, station) else {
             debug!(%mac, kind = ?message.kind(), ?verdict, "dhcp client gets no answer");
             return;
@@ -160,9 +141,7 @@ impl Desk {
         let from = SocketAddrV4::new(self.settings.server, self.settings.port);
         let packet = frame::packet(from, to, &reply.encode()).ok_or(SendError::TooLong)?;
         // Does not block: when the link's queue is full the reply is dropped, and the client asks again.
-        self.outbox
-            .send_to(&packet, &to.into())
-            .map_err(|source| SendError::Socket { to, source })?;
+        self.outbox.send_to(&packet, &to.into()).map_err(|source| SendError::Socket { to, source })?;
         Ok(())
     }
 }
@@ -178,11 +157,7 @@ fn inbox(settings: &Settings) -> io::Result<UdpSocket> {
 }
 
 fn outbox(settings: &Settings) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::IPV4,
-        Type::RAW,
-        Some(Protocol::from(nix::libc::IPPROTO_RAW)),
-    )?;
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(nix::libc::IPPROTO_RAW)))?;
     socket.bind_device(Some(settings.interface.as_bytes()))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
@@ -204,16 +179,9 @@ const IN_FLIGHT: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("cannot bind dhcp socket on {interface} port {port}")]
-    Socket {
-        interface: String,
-        port: u16,
-        source: io::Error,
-    },
+    Socket { interface: String, port: u16, source: io::Error },
     #[error("cannot open a raw socket on {interface}: needs root or CAP_NET_RAW")]
-    Raw {
-        interface: String,
-        source: io::Error,
-    },
+    Raw { interface: String, source: io::Error },
     #[error(transparent)]
     Interface(#[from] InterfaceError),
 }
@@ -222,10 +190,7 @@ pub enum BindError {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     #[error("cannot receive dhcp on {interface}")]
-    Receive {
-        interface: String,
-        source: io::Error,
-    },
+    Receive { interface: String, source: io::Error },
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -120,10 +120,7 @@ impl Message {
     }
 
     pub fn option(&self, code: u8) -> Option<&[u8]> {
-        self.options
-            .iter()
-            .find(|(known, _)| *known == code)
-            .map(|(_, value)| value.as_slice())
+        self.options.iter().find(|(known, _)| *known == code).map(|(_, value)| value.as_slice())
     }
 
     /// An option that holds one address.
@@ -253,13 +250,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_wire_with_its_options_in_order() {
-        let sent = message(vec![
-            (53, vec![1]),
-            (97, vec![0; 17]),
-            (43, vec![9; 600]),
-            (60, vec![]),
-            (1, vec![255; 4]),
-        ]);
+        let sent = message(vec![(53, vec![1]), (97, vec![0; 17]), (43, vec![9; 600]), (60, vec![]), (1, vec![255; 4])]);
         assert_eq!(Message::parse(&sent.encode()), Ok(sent));
     }
 
@@ -282,10 +273,7 @@ mod tests {
     #[test]
     fn what_is_not_dhcp_over_ethernet_is_refused() {
         let good = message(vec![(53, vec![1])]).encode();
-        assert_eq!(
-            Message::parse(&good[..239]),
-            Err(Malformed::Short { bytes: 239 })
-        );
+        assert_eq!(Message::parse(&good[..239]), Err(Malformed::Short { bytes: 239 }));
         let changed = |at: usize, to: u8| {
             let mut bytes = good.clone();
             bytes[at] = to;
@@ -293,10 +281,7 @@ mod tests {
         };
         assert_eq!(changed(236, 0), Err(Malformed::Cookie));
         assert_eq!(changed(0, 3), Err(Malformed::Op { op: 3 }));
-        assert_eq!(
-            changed(2, 16),
-            Err(Malformed::Hardware { htype: 1, hlen: 16 })
-        );
+        assert_eq!(changed(2, 16), Err(Malformed::Hardware { htype: 1, hlen: 16 }));
     }
 
     proptest! {

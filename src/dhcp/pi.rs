@@ -19,11 +19,7 @@ pub fn identify(message: &Message) -> Option<BootIdentity> {
         return None;
     };
     if [magic, revision, mac, serial] == [ROM_PATTERN; 4] {
-        return Some(BootIdentity {
-            family: Family::Pi3,
-            revision: None,
-            serial8: None,
-        });
+        return Some(BootIdentity { family: Family::Pi3, revision: None, serial8: None });
     }
     let revision = Revision(u32::from_le_bytes(revision));
     let serial8 = Serial8(u32::from_le_bytes(serial));
@@ -42,11 +38,7 @@ pub fn identify(message: &Message) -> Option<BootIdentity> {
         }
         _ => return None,
     };
-    Some(BootIdentity {
-        family,
-        revision: Some(revision),
-        serial8: Some(serial8),
-    })
+    Some(BootIdentity { family, revision: Some(revision), serial8: Some(serial8) })
 }
 
 /// The bootloader, and not the Linux that it boots later under the same MAC. It is known by option 97; in a REQUEST,
@@ -59,21 +51,14 @@ pub fn is_bootloader(message: &Message) -> bool {
         return false;
     }
     message.option(code::VENDOR_CLASS) == Some(VENDOR_CLASS)
-        || message
-            .option(code::PARAMETERS)
-            .is_some_and(|list| PARAMETERS.contains(&list))
+        || message.option(code::PARAMETERS).is_some_and(|list| PARAMETERS.contains(&list))
 }
 
 /// Option 43: discovery control 3, no prompt, and the menu of one entry that the bootloader looks for.
 pub fn vendor_options(identity: Option<BootIdentity>) -> Vec<u8> {
     // The ROM of Pi 3B reads past the text by three bytes: they must be spaces. Its own constant names it.
-    let is_rom =
-        identity.is_some_and(|known| known.family == Family::Pi3 && known.serial8.is_none());
-    let text: &[u8] = if is_rom {
-        b"Raspberry Pi Boot   "
-    } else {
-        b"Raspberry Pi Boot"
-    };
+    let is_rom = identity.is_some_and(|known| known.family == Family::Pi3 && known.serial8.is_none());
+    let text: &[u8] = if is_rom { b"Raspberry Pi Boot   " } else { b"Raspberry Pi Boot" };
     let length = u8::try_from(text.len()).expect("the text is 20 bytes at most");
     let mut options = vec![6, 1, 3, 10, 4, 0];
     options.extend(b"PXE");
@@ -92,12 +77,8 @@ fn is_serial_only(message: &Message, words: &[[u8; 4]]) -> bool {
     let word = words[0];
     words.iter().all(|other| *other == word)
         && ![[0; 4], [0xff; 4]].contains(&word)
-        && message
-            .option(code::VENDOR_CLASS)
-            .is_none_or(|class| class == VENDOR_CLASS)
-        && message
-            .option(code::PARAMETERS)
-            .is_none_or(|list| PARAMETERS.contains(&list))
+        && message.option(code::VENDOR_CLASS).is_none_or(|class| class == VENDOR_CLASS)
+        && message.option(code::PARAMETERS).is_none_or(|list| PARAMETERS.contains(&list))
 }
 
 /// Pi 4 before 2020-03 asks for the subnet mask first, Pi 3 for the vendor options.
@@ -125,10 +106,7 @@ mod tests {
     use crate::core::device::Mac;
 
     fn with_machine_id(words: [&[u8; 4]; 4]) -> Message {
-        let id = [0]
-            .into_iter()
-            .chain(words.into_iter().flatten().copied())
-            .collect();
+        let id = [0].into_iter().chain(words.into_iter().flatten().copied()).collect();
         Message::request(1, Mac::new([0xe4, 0x5f, 1, 2, 3, 4]), vec![(97, id)])
     }
 
@@ -155,20 +133,13 @@ mod tests {
 
     #[test]
     fn every_magic_names_its_family() {
-        let [cm4, cm5, rest] = [
-            &[0x40, 0x31, 0xc0, 0],
-            &[0x80, 0x41, 0xd0, 0],
-            &[1, 2, 3, 4],
-        ];
+        let [cm4, cm5, rest] = [&[0x40, 0x31, 0xc0, 0], &[0x80, 0x41, 0xd0, 0], &[1, 2, 3, 4]];
         assert_eq!(family([b"4iPR", cm4, rest, rest]), Some(Family::Pi4));
         assert_eq!(family([b"RPi4", cm4, rest, rest]), Some(Family::Pi4));
         assert_eq!(family([b"RPi4", cm5, rest, rest]), Some(Family::Pi5));
         assert_eq!(family([b"5iPR", cm5, rest, rest]), Some(Family::Pi5));
         assert_eq!(family([b"RPi5", cm5, rest, rest]), Some(Family::Pi5));
-        assert_eq!(
-            family([b"DDDD", b"DDDD", b"DDDD", b"DDDD"]),
-            Some(Family::Pi3)
-        );
+        assert_eq!(family([b"DDDD", b"DDDD", b"DDDD", b"DDDD"]), Some(Family::Pi3));
         assert_eq!(family([b"6iPR", cm5, rest, rest]), None);
     }
 
@@ -178,20 +149,10 @@ mod tests {
         let mut message = with_machine_id([serial; 4]);
         message.options.push((60, VENDOR_CLASS.to_vec()));
         message.options.push((55, PARAMETERS[1].to_vec()));
-        let bootcode = BootIdentity {
-            family: Family::Pi3,
-            revision: None,
-            serial8: Some(Serial8(0xb66c_4c16)),
-        };
+        let bootcode = BootIdentity { family: Family::Pi3, revision: None, serial8: Some(Serial8(0xb66c_4c16)) };
         assert_eq!(identify(&message), Some(bootcode));
         message.options.last_mut().unwrap().1 = PARAMETERS[2].to_vec();
-        assert_eq!(
-            identify(&message),
-            Some(BootIdentity {
-                family: Family::Pi4,
-                ..bootcode
-            })
-        );
+        assert_eq!(identify(&message), Some(BootIdentity { family: Family::Pi4, ..bootcode }));
         message.options.last_mut().unwrap().1 = vec![1, 3, 6, 12];
         assert_eq!(identify(&message), None);
         assert_eq!(family([&[0; 4]; 4]), None);
@@ -200,19 +161,11 @@ mod tests {
 
     #[test]
     fn a_request_of_old_firmware_is_known_without_option_97() {
-        let mut message = Message::request(
-            1,
-            Mac::new([2; 6]),
-            vec![(53, vec![3]), (60, VENDOR_CLASS.to_vec())],
-        );
+        let mut message = Message::request(1, Mac::new([2; 6]), vec![(53, vec![3]), (60, VENDOR_CLASS.to_vec())]);
         assert!(is_bootloader(&message));
         message.options.push((97, vec![0; 17]));
         assert!(!is_bootloader(&message), "a PC with its own option 97");
-        message.options = vec![
-            (53, vec![3]),
-            (55, vec![1, 3, 6, 12, 15, 28, 42]),
-            (60, b"udhcp 1.31.1".to_vec()),
-        ];
+        message.options = vec![(53, vec![3]), (55, vec![1, 3, 6, 12, 15, 28, 42]), (60, b"udhcp 1.31.1".to_vec())];
         assert!(!is_bootloader(&message));
     }
 

@@ -21,14 +21,8 @@ use crate::ledger::{Clock, Ledger};
 /// The bytes of a `.hex` file: hex digits, blanks, and lines that begin with `#`.
 pub fn bytes(text: &str) -> Vec<u8> {
     let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
-    let digits: Vec<char> = digits
-        .chars()
-        .filter(|digit| !digit.is_whitespace())
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap())
-        .collect()
+    let digits: Vec<char> = digits.chars().filter(|digit| !digit.is_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap()).collect()
 }
 
 pub fn golden(text: &str) -> Message {
@@ -70,13 +64,8 @@ async fn in_a_network_of_its_own() {
     let claim = claim_and_claim_again(&interface).await;
     let ledger = ledger(folder.path());
     let dhcp = Dhcp::bind(settings(), ledger.clone()).unwrap();
-    let again = Dhcp::bind(settings(), ledger.clone())
-        .map(drop)
-        .unwrap_err();
-    assert_eq!(
-        again.to_string(),
-        "cannot bind dhcp socket on station port 67"
-    );
+    let again = Dhcp::bind(settings(), ledger.clone()).map(drop).unwrap_err();
+    assert_eq!(again.to_string(), "cannot bind dhcp socket on station port 67");
     let stop = CancellationToken::new();
     let server = tokio::spawn(dhcp.run(stop.clone()));
 
@@ -97,10 +86,7 @@ async fn claim_and_claim_again(interface: &Interface) -> Claim {
     assert_eq!(interface.mtu().await.unwrap(), 1500);
     let loopback = Interface::open("lo").unwrap();
     let elsewhere = loopback.claim(SERVER, 16).await.unwrap_err().to_string();
-    assert_eq!(
-        elsewhere,
-        "the address 172.20.0.1 wanted on lo is already on station"
-    );
+    assert_eq!(elsewhere, "the address 172.20.0.1 wanted on lo is already on station");
     loopback.close().await;
     claim
 }
@@ -111,10 +97,7 @@ async fn lease_renew_release(at: &str, folder: &Path, ledger: &Ledger) {
     let log = folder.join("log").display().to_string();
     std::fs::write(&script, SCRIPT.replace("LOG", &log)).unwrap();
     run(&format!("chmod +x {}", script.display())).await;
-    let command = format!(
-        "{at} busybox udhcpc -i device -f -R -t 5 -T 1 -s {}",
-        script.display()
-    );
+    let command = format!("{at} busybox udhcpc -i device -f -R -t 5 -T 1 -s {}", script.display());
     let mut client = spawn(&command);
     let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
     let mut says = async |expected: &str| {
@@ -135,10 +118,7 @@ async fn an_interface_that_is_not_there_is_told_with_those_that_are() {
     let missing = Interface::open("eth99").map(drop).unwrap_err();
     assert!(matches!(missing, InterfaceError::Missing { .. }));
     let text = BindError::from(missing).to_string();
-    assert!(
-        text.starts_with("there is no network interface eth99; this machine has lo"),
-        "{text}"
-    );
+    assert!(text.starts_with("there is no network interface eth99; this machine has lo"), "{text}");
 }
 
 /// Says what it was told and sets the address, as the script of the provisioning Linux does.
@@ -166,19 +146,11 @@ fn ledger(folder: &Path) -> Ledger {
     let settings = crate::core::floor::Settings {
         station: "st-01".to_owned(),
         version: "0".to_owned(),
-        pool: Pool {
-            server: SERVER,
-            first: CLIENT,
-            last: CLIENT,
-            lease,
-            reservations: BTreeMap::new(),
-        },
+        pool: Pool { server: SERVER, first: CLIENT, last: CLIENT, lease, reservations: BTreeMap::new() },
         max_attempts: 3,
         deadlines: Deadlines::default(),
     };
-    Ledger::open(&folder.join("bootline.db"), "", settings, Clock::default())
-        .unwrap()
-        .0
+    Ledger::open(&folder.join("bootline.db"), "", settings, Clock::default()).unwrap().0
 }
 
 /// A process whose network is another one, for the device's end of the cable.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::State;
-use axum::response::Response;
 use axum::Json;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,7 +74,10 @@ async fn follow(mut socket: WebSocket, mut follower: Follower, filter: Filter) {
         for event in page.iter().filter(|event| filter.takes(event)) {
             match send(&mut socket, event).await {
                 Sent::Yes => {}
-                Sent::TooSlow => return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={}", event.seq - 1)).await,
+                Sent::TooSlow => {
+                    return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={}", event.seq - 1))
+                        .await;
+                }
                 Sent::Gone => return,
             }
         }
@@ -107,13 +110,16 @@ struct Filter(Vec<String>);
 
 impl Filter {
     fn parse(text: Option<&str>) -> Result<Self, Refusal> {
-        let terms: Vec<String> = text.unwrap_or_default().split(',').filter(|term| !term.is_empty()).map(str::to_owned).collect();
+        let terms: Vec<String> =
+            text.unwrap_or_default().split(',').filter(|term| !term.is_empty()).map(str::to_owned).collect();
         let wrong = terms.iter().find(|term| {
             let name = term.strip_suffix(".*").unwrap_or(term);
             name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_')
         });
         match wrong {
-            Some(term) => Err(Refusal::invalid("/filter", format!("not an event name or a prefix such as device.*: {term:?}"))),
+            Some(term) => {
+                Err(Refusal::invalid("/filter", format!("not an event name or a prefix such as device.*: {term:?}")))
+            }
             None => Ok(Self(terms)),
         }
     }

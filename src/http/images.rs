@@ -51,7 +51,8 @@ pub async fn upload(
     let expected = upload.sha256.as_deref().map(digest).transpose()?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let image = if kind.starts_with("multipart/form-data") {
-        let form = Multipart::from_request(request, &()).await.map_err(|error| Refusal::invalid("", error.body_text()))?;
+        let form =
+            Multipart::from_request(request, &()).await.map_err(|error| Refusal::invalid("", error.body_text()))?;
         from_form(&operator, form, upload.name, expected).await?
     } else {
         let name = upload.name.ok_or_else(|| Refusal::invalid("/name", "an upload needs a name"))?;
@@ -68,7 +69,12 @@ fn digest(text: &str) -> Result<Digest, Refusal> {
     text.parse().map_err(|wrong: String| Refusal::invalid("/sha256", wrong))
 }
 
-async fn from_body(operator: &Operator, body: axum::body::Body, name: &str, expected: Option<Digest>) -> Result<Image, Failure> {
+async fn from_body(
+    operator: &Operator,
+    body: axum::body::Body,
+    name: &str,
+    expected: Option<Digest>,
+) -> Result<Image, Failure> {
     Ok(operator.images.take(name, move || Ok(expected), body.into_data_stream()).await?)
 }
 
@@ -77,7 +83,12 @@ type Sum = Arc<OnceLock<Result<Digest, Refusal>>>;
 type Chunk = Result<Bytes, String>;
 
 /// The form is read on one side and the image taken in on the other, so that a sum behind the file still counts.
-async fn from_form(operator: &Operator, form: Multipart, name: Option<String>, expected: Option<Digest>) -> Result<Image, Failure> {
+async fn from_form(
+    operator: &Operator,
+    form: Multipart,
+    name: Option<String>,
+    expected: Option<Digest>,
+) -> Result<Image, Failure> {
     let sum = Sum::default();
     if let Some(expected) = expected {
         sum.get_or_init(|| Ok(expected));
@@ -89,7 +100,8 @@ async fn from_form(operator: &Operator, form: Multipart, name: Option<String>, e
         let Ok(name) = begun.await else {
             return Err(Refusal::invalid("/image", "the form has no field image with a file"));
         };
-        let upload = unfold(inbox, async |mut inbox: mpsc::Receiver<Chunk>| inbox.recv().await.map(|chunk| (chunk, inbox)));
+        let upload =
+            unfold(inbox, async |mut inbox: mpsc::Receiver<Chunk>| inbox.recv().await.map(|chunk| (chunk, inbox)));
         operator.images.take(&name, move || sum.get().cloned().transpose(), upload).await
     };
     let (read, taken) = futures_util::future::join(reading.run(), intake).await;
@@ -135,7 +147,12 @@ impl Reading {
                         }
                     }
                 }
-                other => return Err(Refusal::invalid(&format!("/{other}"), "unknown field; there are image, sha256 and name")),
+                other => {
+                    return Err(Refusal::invalid(
+                        &format!("/{other}"),
+                        "unknown field; there are image, sha256 and name",
+                    ));
+                }
             }
         }
         Ok(())

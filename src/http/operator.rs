@@ -69,7 +69,8 @@ async fn ready(State(operator): State<Operator>) -> Response {
     if operator.ledger.is_healthy() {
         Json(json!({"status": "ready"})).into_response()
     } else {
-        Failure(Refusal::new(503, "unavailable", "the ledger cannot write; look at the disk").retryable()).into_response()
+        Failure(Refusal::new(503, "unavailable", "the ledger cannot write; look at the disk").retryable())
+            .into_response()
     }
 }
 
@@ -149,7 +150,12 @@ async fn project(state: State<Operator>, headers: HeaderMap, Path(id): Path<Stri
     order(state, headers, "project.get", json!({"project": id})).await
 }
 
-async fn update_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>, Body(mut params): Params) -> Response {
+async fn update_project(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(mut params): Params,
+) -> Response {
     params.insert("project".to_owned(), json!(id));
     order(state, headers, "project.update", Value::Object(params)).await
 }
@@ -190,7 +196,9 @@ async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
             (found, _) => found,
         },
         (Err(_), Ok(serial)) => operator.ledger.device_by_serial(serial).await?,
-        (Err(_), Err(_)) => return Err(Refusal::invalid("/device", format!("neither a MAC nor a serial: {id:?}")).into()),
+        (Err(_), Err(_)) => {
+            return Err(Refusal::invalid("/device", format!("neither a MAC nor a serial: {id:?}")).into());
+        }
     };
     found.ok_or_else(|| Refusal::not_found("device", id).into())
 }
@@ -202,7 +210,11 @@ async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Res
     Ok(Json(json!({"device": show_device(&device), "sessions": sessions})))
 }
 
-async fn authorize_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
+async fn authorize_device(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.authorize", json!({"device": device.mac})).await)
 }

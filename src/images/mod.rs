@@ -80,7 +80,9 @@ impl Images {
         // that too is told.
         let intake = tokio::task::spawn_blocking(move || images.bring_in(name, expected, &handle, uploaded(inbox)));
         send(upload, chunks).await;
-        intake.await.unwrap_or_else(|_| Err(Refusal::new(500, "internal", "the upload broke off inside of the station")))
+        intake
+            .await
+            .unwrap_or_else(|_| Err(Refusal::new(500, "internal", "the upload broke off inside of the station")))
     }
 
     /// Takes in a file below the import folder.
@@ -93,7 +95,9 @@ impl Images {
             let file = images.library.import(&relative)?;
             images.bring_in(name, move || Ok(expected), &handle, read(file))
         });
-        intake.await.unwrap_or_else(|_| Err(Refusal::new(500, "internal", "the import broke off inside of the station")))
+        intake
+            .await
+            .unwrap_or_else(|_| Err(Refusal::new(500, "internal", "the import broke off inside of the station")))
     }
 
     /// Removes the files of deleted images: a follower of the journal, from where it left off.
@@ -156,12 +160,8 @@ impl Images {
         let expected = || expected().inspect(|expected| sha256 = *expected);
         let brought = self.store(&name, expected, chunks, handle);
         if let Err(refusal) = &brought {
-            let rejected = Observation::ImageRejected {
-                name,
-                code: refusal.code.clone(),
-                detail: refusal.detail.clone(),
-                sha256,
-            };
+            let rejected =
+                Observation::ImageRejected { name, code: refusal.code.clone(), detail: refusal.detail.clone(), sha256 };
             if let Err(error) = handle.block_on(self.ledger.submit(Input::Observed(rejected))) {
                 tracing::warn!(%error, code = refusal.code, "cannot record that an image was rejected");
             }
@@ -223,7 +223,9 @@ fn uploaded(mut inbox: mpsc::Receiver<Chunk>) -> impl Iterator<Item = Result<Byt
     std::iter::from_fn(move || match inbox.blocking_recv() {
         Some(Chunk::Bytes(bytes)) => Some(Ok(bytes)),
         Some(Chunk::End) => None,
-        None => Some(Err(Refusal::new(400, "upload_cut", "the upload ended before the image did; send it again").retryable())),
+        None => Some(Err(
+            Refusal::new(400, "upload_cut", "the upload ended before the image did; send it again").retryable()
+        )),
     })
 }
 

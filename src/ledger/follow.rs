@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use crate::ledger::{Recorded, SubmitError};
 use crate::ledger::read::Readers;
+use crate::ledger::{Recorded, SubmitError};
 use crate::store::journal;
 
 /// So many events at a time.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use crate::core::floor::Device;
 use crate::core::device::{Mac, Serial};
+use crate::core::floor::Device;
 use crate::core::image::Image;
 use crate::core::plan::SessionId;
 use crate::core::session::Session;

@@ -147,7 +147,9 @@ async fn the_same_command_again_gets_the_same_answer_also_after_a_restart() {
     assert!(second.replayed);
     assert_eq!(second.result, first.result);
     assert_eq!(ledger.newest(), newest);
-    let other = order(&ledger, "project.create", r#"{"command_id":"order-0001","params":{"name":"Other","image":"a.img"}}"#).await;
+    let other =
+        order(&ledger, "project.create", r#"{"command_id":"order-0001","params":{"name":"Other","image":"a.img"}}"#)
+            .await;
     assert_eq!((other.code, other.error.unwrap().code.as_str()), (422, "idempotency_mismatch"));
 }
 
@@ -176,7 +178,9 @@ async fn what_cannot_be_written_has_not_happened() {
     let before = ledger.newest();
     let other = rusqlite::Connection::open(folder.path().join("bootline.db")).unwrap();
     // A full disk, played by a table that takes no more rows.
-    other.execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(FAIL, 'disk is full'); END").unwrap();
+    other
+        .execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+        .unwrap();
     let refused = order(&ledger, "project.deactivate", r#"{"params":{"project":"gateway"}}"#).await;
     assert_eq!(refused.code, 503);
     assert!(!ledger.is_healthy());
@@ -201,7 +205,8 @@ async fn a_wrong_token_is_refused_and_a_late_report_changes_nothing() {
     };
     let Err(SubmitError::Refused(refusal)) = report("other", Reported::Finished).await else { panic!("taken") };
     assert_eq!(refusal.code, "bad_token");
-    let failure = Reported::StepFailed { step: StepName::Write, code: "write.download".to_owned(), detail: String::new() };
+    let failure =
+        Reported::StepFailed { step: StepName::Write, code: "write.download".to_owned(), detail: String::new() };
     report("tok", failure).await.unwrap();
     let newest = ledger.newest();
     let late = report("tok", Reported::StepStarted { step: StepName::Write }).await.unwrap();
@@ -230,7 +235,12 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
     let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: Some(Serial8(u32::from(a % 4))) });
     let session = sessions.get(usize::from(b) % sessions.len().max(1)).copied().unwrap_or(SessionId(uuid::Uuid::nil()));
     let step = if b % 2 == 0 { StepName::Write } else { StepName::Verify };
-    let evidence = Evidence { bytes: Some(1024), sha256: Some(Digest::new([1; 32])), cache: Some(Cache::Direct), warnings: Vec::new() };
+    let evidence = Evidence {
+        bytes: Some(1024),
+        sha256: Some(Digest::new([1; 32])),
+        cache: Some(Cache::Direct),
+        warnings: Vec::new(),
+    };
     let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
     let dhcp = |kind, identity, requested| Observation::Dhcp(DhcpAsk { kind, mac, identity, requested, anyone: false });
     Input::Observed(match kind {

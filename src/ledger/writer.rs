@@ -185,14 +185,22 @@ impl Writer {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
                 if matches!(input, Input::Tick) {
-                    self.floor.forget_idle(Timestamp::from_millis(now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0)));
+                    self.floor.forget_idle(Timestamp::from_millis(
+                        now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0),
+                    ));
                 }
                 Ok(receipt)
             }
         }
     }
 
-    fn carry_out(&mut self, input: &Input, draft: &mut Draft, now: Timestamp, cause: &Cause) -> Result<Receipt, Refusal> {
+    fn carry_out(
+        &mut self,
+        input: &Input,
+        draft: &mut Draft,
+        now: Timestamp,
+        cause: &Cause,
+    ) -> Result<Receipt, Refusal> {
         let decision = self.floor.decide(input, now)?;
         let mut events = Vec::new();
         for fact in &decision.facts {
@@ -218,9 +226,13 @@ impl Writer {
         let answer = |reply: Reply, events| Ok(Receipt { events, answer: Answer::Reply(Box::new(reply)) });
         if let Some(answered) = before {
             return if answered.content == content {
-                answer(Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply }, Vec::new())
+                answer(
+                    Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply },
+                    Vec::new(),
+                )
             } else {
-                let mismatch = Refusal::new(422, "idempotency_mismatch", format!("command id {id} was used with other content"));
+                let mismatch =
+                    Refusal::new(422, "idempotency_mismatch", format!("command id {id} was used with other content"));
                 answer(self.rejection(command, mismatch, now), Vec::new())
             };
         }
@@ -281,7 +293,8 @@ impl Writer {
 
     /// The ink is dry: now the others may know.
     fn after(&self, draft: &Draft) {
-        let moved = |note: &Note| matches!(note, Note::Leased { .. } | Note::Quarantined { .. } | Note::BootSeen { .. });
+        let moved =
+            |note: &Note| matches!(note, Note::Leased { .. } | Note::Quarantined { .. } | Note::BootSeen { .. });
         if draft.notes.iter().any(moved) {
             self.update_tenants(draft);
         }
@@ -380,6 +393,16 @@ impl Writer {
         let session = self.floor.session(id).filter(|session| session.is_open())?;
         let total = session.plan.raw_size_bytes;
         let percent = u8::try_from(bytes.min(total) * 100 / total.max(1)).unwrap_or(100);
-        Some(Telemetry { v: 1, mac: session.mac, session: id, attempt: session.attempt, step, bytes, bytes_total: total, percent, at })
+        Some(Telemetry {
+            v: 1,
+            mac: session.mac,
+            session: id,
+            attempt: session.attempt,
+            step,
+            bytes,
+            bytes_total: total,
+            percent,
+            at,
+        })
     }
 }

@@ -35,11 +35,7 @@ impl BootFiles {
             80 => devices_http.ip().to_string(),
             _ => devices_http.to_string(),
         };
-        Self {
-            folder,
-            server,
-            known: HashMap::new(),
-        }
+        Self { folder, server, known: HashMap::new() }
     }
 
     /// Looks for the file; does not read it.
@@ -53,11 +49,7 @@ impl BootFiles {
             "cmdline.txt" => Some(CMDLINE),
             _ => None,
         };
-        let kind = if built_in.is_some() {
-            Kind::Template
-        } else {
-            Kind::Plain
-        };
+        let kind = if built_in.is_some() { Kind::Template } else { Kind::Plain };
         let opened = match (self.open(&path), path.strip_prefix("overlays/")) {
             // The predecessor's folder has its overlays flat beside the rest.
             (Err(NotServed::Missing), Some(flat)) => self.open(flat),
@@ -65,9 +57,7 @@ impl BootFiles {
         };
         match (opened, built_in) {
             (Ok((file, stamp)), _) => Ok(self.keep(file, stamp, kind)),
-            (Err(NotServed::Missing), Some(text)) => {
-                Ok(Arc::new(BootFile::ready(render(text, &self.server))))
-            }
+            (Err(NotServed::Missing), Some(text)) => Ok(Arc::new(BootFile::ready(render(text, &self.server)))),
             (Err(why), _) => Err(why),
         }
     }
@@ -78,12 +68,7 @@ impl BootFiles {
             Some(known) if known.stamp == Some(stamp) => Arc::clone(known),
             _ => {
                 let server = matches!(kind, Kind::Template).then(|| self.server.clone());
-                let fresh = BootFile {
-                    source: Some(file),
-                    stamp: Some(stamp),
-                    server,
-                    ..BootFile::default()
-                };
+                let fresh = BootFile { source: Some(file), stamp: Some(stamp), server, ..BootFile::default() };
                 let fresh = Arc::new(fresh);
                 self.known.insert(key, Arc::clone(&fresh));
                 fresh
@@ -93,10 +78,7 @@ impl BootFiles {
 
     /// Opens a file below the folder. A link may lead to another place in it, and not out of it.
     fn open(&self, path: &str) -> Result<(File, Stamp), NotServed> {
-        let fault = |source| NotServed::Unreadable {
-            path: self.folder.join(path),
-            source,
-        };
+        let fault = |source| NotServed::Unreadable { path: self.folder.join(path), source };
         let folder = File::open(&self.folder).map_err(fault)?;
         let how = OpenHow::new()
             // A pipe in the folder must not hold us up.
@@ -115,10 +97,7 @@ impl BootFiles {
             return Err(NotServed::Missing);
         }
         if metadata.len() > LARGEST {
-            return Err(NotServed::TooLarge {
-                path: self.folder.join(path),
-                bytes: metadata.len(),
-            });
+            return Err(NotServed::TooLarge { path: self.folder.join(path), bytes: metadata.len() });
         }
         Ok((file, Stamp::of(&metadata)))
     }
@@ -138,10 +117,7 @@ pub struct BootFile {
 
 impl BootFile {
     fn ready(bytes: Bytes) -> Self {
-        Self {
-            bytes: OnceLock::from(bytes),
-            ..Self::default()
-        }
+        Self { bytes: OnceLock::from(bytes), ..Self::default() }
     }
 
     /// The bytes, if somebody has read them already.
@@ -207,10 +183,7 @@ fn path(asked: &str) -> Result<String, NotServed> {
         return Err(NotServed::Denied);
     }
     // Seen from Pi 4 and 5: a leading slash, and a doubled one after the prefix.
-    let parts: Vec<&str> = asked
-        .split('/')
-        .filter(|part| !part.is_empty() && *part != ".")
-        .collect();
+    let parts: Vec<&str> = asked.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let parts = match parts.as_slice() {
         [first, rest @ ..] if !rest.is_empty() && is_prefix(first) => rest,
         all => all,

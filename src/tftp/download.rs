@@ -51,9 +51,7 @@ impl Desk {
 
     /// Says from a fresh port, as a download would, why there is none.
     pub fn refuse(&self, peer: SocketAddr, error: &Packet) {
-        let sent = self
-            .socket()
-            .and_then(|socket| socket.send_to(&error.encode(), &peer.into()));
+        let sent = self.socket().and_then(|socket| socket.send_to(&error.encode(), &peer.into()));
         if let Err(error) = sent {
             debug!(%peer, %error, "tftp error is lost");
         }
@@ -63,21 +61,11 @@ impl Desk {
         let IpAddr::V4(address) = peer.ip() else {
             return;
         };
-        let file = FileServed {
-            name: request.file.clone(),
-            bytes,
-            result,
-            at: self.ledger.now(),
-        };
+        let file = FileServed { name: request.file.clone(), bytes, result, at: self.ledger.now() };
         notes::leave(&self.notes, Note { address, file });
     }
 
-    async fn run(
-        &self,
-        request: &Request,
-        file: Arc<BootFile>,
-        peer: SocketAddr,
-    ) -> io::Result<(End, u64)> {
+    async fn run(&self, request: &Request, file: Arc<BootFile>, peer: SocketAddr) -> io::Result<(End, u64)> {
         let file = read(file).await?;
         let socket = UdpSocket::from_std(self.socket()?.into())?;
         let (mut transfer, first) = Transfer::begin(request, file, self.max_block, Instant::now());
@@ -87,29 +75,25 @@ impl Desk {
             if let Some(end) = transfer.end() {
                 return Ok((end, transfer.bytes()));
             }
-            let next =
-                match timeout_at(transfer.deadline().into(), socket.recv_from(&mut buffer)).await {
-                    Ok(Ok((_, stranger))) if stranger != peer => {
-                        let error = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID");
-                        send(&socket, &[error], stranger).await;
-                        continue;
-                    }
-                    Ok(Ok((len, _))) => match Packet::parse(&buffer[..len]) {
-                        Ok(packet) => transfer.handle(&packet, Instant::now()),
-                        Err(_) => continue,
-                    },
-                    Ok(Err(error)) => return Err(error),
-                    Err(_) => transfer.handle_timeout(Instant::now()),
-                };
+            let next = match timeout_at(transfer.deadline().into(), socket.recv_from(&mut buffer)).await {
+                Ok(Ok((_, stranger))) if stranger != peer => {
+                    let error = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID");
+                    send(&socket, &[error], stranger).await;
+                    continue;
+                }
+                Ok(Ok((len, _))) => match Packet::parse(&buffer[..len]) {
+                    Ok(packet) => transfer.handle(&packet, Instant::now()),
+                    Err(_) => continue,
+                },
+                Ok(Err(error)) => return Err(error),
+                Err(_) => transfer.handle_timeout(Instant::now()),
+            };
             send(&socket, &next, peer).await;
         }
     }
 
     fn socket(&self) -> io::Result<Socket> {
-        bind(
-            SocketAddrV4::new(*self.listen.ip(), 0),
-            self.interface.as_deref(),
-        )
+        bind(SocketAddrV4::new(*self.listen.ip(), 0), self.interface.as_deref())
     }
 }
 
@@ -127,9 +111,7 @@ pub fn bind(address: SocketAddrV4, interface: Option<&str>) -> io::Result<Socket
 async fn read(file: Arc<BootFile>) -> io::Result<Bytes> {
     match file.bytes() {
         Some(bytes) => Ok(bytes),
-        None => tokio::task::spawn_blocking(move || file.read())
-            .await
-            .map_err(io::Error::other)?,
+        None => tokio::task::spawn_blocking(move || file.read()).await.map_err(io::Error::other)?,
     }
 }
 

@@ -56,9 +56,7 @@ impl Tftp {
     /// Must be called inside the runtime.
     pub fn bind(settings: Settings, ledger: Ledger) -> Result<Self, BindError> {
         if !settings.bootfiles.is_dir() {
-            return Err(BindError::Folder {
-                path: settings.bootfiles,
-            });
+            return Err(BindError::Folder { path: settings.bootfiles });
         }
         let address = settings.listen;
         let inbox = bind(address, settings.interface.as_deref())
@@ -72,12 +70,7 @@ impl Tftp {
             ledger,
             notes: sender,
         };
-        Ok(Self {
-            inbox,
-            files: BootFiles::new(settings.bootfiles, settings.devices_http),
-            desk,
-            notes,
-        })
+        Ok(Self { inbox, files: BootFiles::new(settings.bootfiles, settings.devices_http), desk, notes })
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -86,20 +79,10 @@ impl Tftp {
 
     /// Serves until `stop`; then lets downloads end, for a few seconds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
-        let Self {
-            inbox,
-            files,
-            desk,
-            notes,
-        } = self;
+        let Self { inbox, files, desk, notes } = self;
         let mut carrier = JoinSet::new();
         carrier.spawn(carry(notes, desk.ledger.clone()));
-        let mut counter = Counter {
-            files,
-            desk: Arc::new(desk),
-            downloads: JoinSet::new(),
-            active: HashSet::new(),
-        };
+        let mut counter = Counter { files, desk: Arc::new(desk), downloads: JoinSet::new(), active: HashSet::new() };
         let mut buffer = [0; LONGEST_REQUEST];
         let end = loop {
             tokio::select! {
@@ -113,9 +96,7 @@ impl Tftp {
                 },
             }
         };
-        let last = timeout(GRACE, async {
-            while counter.downloads.join_next().await.is_some() {}
-        });
+        let last = timeout(GRACE, async { while counter.downloads.join_next().await.is_some() {} });
         if last.await.is_err() {
             counter.downloads.shutdown().await;
         }
@@ -149,13 +130,7 @@ impl Counter {
                 refuse(code::ACCESS_VIOLATION, "Access violation");
             }
             // An answer to these could start a quarrel of two servers.
-            Ok(
-                Packet::Data { .. }
-                | Packet::Ack { .. }
-                | Packet::Error { .. }
-                | Packet::Oack { .. },
-            )
-            | Err(_) => {}
+            Ok(Packet::Data { .. } | Packet::Ack { .. } | Packet::Error { .. } | Packet::Oack { .. }) | Err(_) => {}
         }
     }
 
@@ -186,11 +161,7 @@ impl Counter {
 
     fn missed(&self, request: &Request, peer: SocketAddr, why: &NotServed) {
         let device = match peer.ip() {
-            IpAddr::V4(address) => self
-                .desk
-                .ledger
-                .tenant(address)
-                .map(|tenant| tenant.mac.to_string()),
+            IpAddr::V4(address) => self.desk.ledger.tenant(address).map(|tenant| tenant.mac.to_string()),
             IpAddr::V6(_) => None,
         };
         let (number, text) = match why {
@@ -233,10 +204,7 @@ pub enum BindError {
     #[error("there is no folder of boot files at {path}")]
     Folder { path: PathBuf },
     #[error("cannot bind tftp socket on {address}")]
-    Socket {
-        address: SocketAddrV4,
-        source: io::Error,
-    },
+    Socket { address: SocketAddrV4, source: io::Error },
 }
 
 /// Why the server has ended.

@@ -31,10 +31,7 @@ impl Request {
 
 /// Looks an option up in a request or an OACK.
 pub fn option<'a>(options: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    options
-        .iter()
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value.as_str())
+    options.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 impl Packet {
@@ -48,27 +45,17 @@ impl Packet {
             WRQ => Self::Wrq(parse_request(rest)?),
             DATA => {
                 let (block, data) = number(rest)?;
-                Self::Data {
-                    block,
-                    data: Bytes::copy_from_slice(data),
-                }
+                Self::Data { block, data: Bytes::copy_from_slice(data) }
             }
             // Some clients send bytes after the number; they mean nothing.
-            ACK => Self::Ack {
-                block: number(rest)?.0,
-            },
+            ACK => Self::Ack { block: number(rest)?.0 },
             ERROR => {
                 // The text is for people only, so it may be without its end, or odd.
                 let (code, text) = number(rest)?;
                 let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-                Self::Error {
-                    code,
-                    message: String::from_utf8_lossy(text).replace(char::is_control, " "),
-                }
+                Self::Error { code, message: String::from_utf8_lossy(text).replace(char::is_control, " ") }
             }
-            OACK => Self::Oack {
-                options: pairs(&strings(rest)?)?,
-            },
+            OACK => Self::Oack { options: pairs(&strings(rest)?)? },
             _ => return Err(Malformed::Opcode { opcode }),
         })
     }
@@ -77,17 +64,11 @@ impl Packet {
         match self {
             Self::Rrq(request) => encode_request(RRQ, request),
             Self::Wrq(request) => encode_request(WRQ, request),
-            Self::Data { block, data } => {
-                [&DATA.to_be_bytes(), &block.to_be_bytes(), data.as_ref()].concat()
-            }
+            Self::Data { block, data } => [&DATA.to_be_bytes(), &block.to_be_bytes(), data.as_ref()].concat(),
             Self::Ack { block } => [ACK.to_be_bytes(), block.to_be_bytes()].concat(),
-            Self::Error { code, message } => [
-                &ERROR.to_be_bytes(),
-                &code.to_be_bytes(),
-                message.as_bytes(),
-                &[0],
-            ]
-            .concat(),
+            Self::Error { code, message } => {
+                [&ERROR.to_be_bytes(), &code.to_be_bytes(), message.as_bytes(), &[0]].concat()
+            }
             Self::Oack { options } => {
                 let mut out = OACK.to_be_bytes().to_vec();
                 write_pairs(&mut out, options);
@@ -97,10 +78,7 @@ impl Packet {
     }
 
     pub fn error(code: u16, message: &str) -> Self {
-        Self::Error {
-            code,
-            message: message.to_owned(),
-        }
+        Self::Error { code, message: message.to_owned() }
     }
 }
 
@@ -121,21 +99,13 @@ fn parse_request(bytes: &[u8]) -> Result<Request, Malformed> {
     if file.is_empty() || mode.is_empty() {
         return Err(Malformed::Text);
     }
-    Ok(Request {
-        file: (*file).to_owned(),
-        mode: mode.to_ascii_lowercase(),
-        options: pairs(options)?,
-    })
+    Ok(Request { file: (*file).to_owned(), mode: mode.to_ascii_lowercase(), options: pairs(options)? })
 }
 
 /// Texts that each end in NUL; printable, because they go to logs and file names.
 fn strings(bytes: &[u8]) -> Result<Vec<&str>, Malformed> {
     let Some(body) = bytes.strip_suffix(&[0]) else {
-        return if bytes.is_empty() {
-            Ok(Vec::new())
-        } else {
-            Err(Malformed::Unterminated)
-        };
+        return if bytes.is_empty() { Ok(Vec::new()) } else { Err(Malformed::Unterminated) };
     };
     body.split(|byte| *byte == 0)
         .map(|text| match std::str::from_utf8(text) {
@@ -211,20 +181,10 @@ mod tests {
 
     #[test]
     fn a_request_is_read_with_names_in_any_case() {
-        let read =
-            Packet::parse(b"\0\x01c0ffee12/config.txt\0Octet\0TSIZE\x000\0blksize\x001468\0")
-                .unwrap();
-        let Packet::Rrq(request) = read else {
-            panic!("{read:?}")
-        };
-        assert_eq!(
-            (request.file.as_str(), request.mode.as_str()),
-            ("c0ffee12/config.txt", "octet")
-        );
-        assert_eq!(
-            (request.option("tsize"), request.option("blksize")),
-            (Some("0"), Some("1468"))
-        );
+        let read = Packet::parse(b"\0\x01c0ffee12/config.txt\0Octet\0TSIZE\x000\0blksize\x001468\0").unwrap();
+        let Packet::Rrq(request) = read else { panic!("{read:?}") };
+        assert_eq!((request.file.as_str(), request.mode.as_str()), ("c0ffee12/config.txt", "octet"));
+        assert_eq!((request.option("tsize"), request.option("blksize")), (Some("0"), Some("1468")));
         assert_eq!(request.option("windowsize"), None);
     }
 
@@ -249,40 +209,23 @@ mod tests {
 
     #[test]
     fn the_text_of_an_error_may_be_odd() {
-        for bytes in [
-            &b"\0\x05\0\0Early terminate\0"[..],
-            b"\0\x05\0\0Early terminate",
-        ] {
-            assert_eq!(
-                Packet::parse(bytes),
-                Ok(Packet::error(0, "Early terminate"))
-            );
+        for bytes in [&b"\0\x05\0\0Early terminate\0"[..], b"\0\x05\0\0Early terminate"] {
+            assert_eq!(Packet::parse(bytes), Ok(Packet::error(0, "Early terminate")));
         }
     }
 
     fn packets() -> impl Strategy<Value = Packet> {
         let options = || proptest::collection::vec(("[a-z]{1,8}", "[ -~]{0,8}"), 0..4);
         let request = || {
-            ("[ -~é]{1,40}", "[a-z]{1,8}", options()).prop_map(|(file, mode, options)| Request {
-                file,
-                mode,
-                options,
-            })
+            ("[ -~é]{1,40}", "[a-z]{1,8}", options()).prop_map(|(file, mode, options)| Request { file, mode, options })
         };
         prop_oneof![
             request().prop_map(Packet::Rrq),
             request().prop_map(Packet::Wrq),
-            (
-                any::<u16>(),
-                proptest::collection::vec(any::<u8>(), 0..1500)
-            )
-                .prop_map(|(block, data)| Packet::Data {
-                    block,
-                    data: data.into()
-                }),
+            (any::<u16>(), proptest::collection::vec(any::<u8>(), 0..1500))
+                .prop_map(|(block, data)| Packet::Data { block, data: data.into() }),
             any::<u16>().prop_map(|block| Packet::Ack { block }),
-            (any::<u16>(), "[ -~]{0,40}")
-                .prop_map(|(code, message)| Packet::Error { code, message }),
+            (any::<u16>(), "[ -~]{0,40}").prop_map(|(code, message)| Packet::Error { code, message }),
             options().prop_map(|options| Packet::Oack { options }),
         ]
     }

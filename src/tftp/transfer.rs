@@ -50,21 +50,14 @@ pub struct Transfer {
 
 impl Transfer {
     /// Begins the download; the packets are its first ones.
-    pub fn begin(
-        request: &Request,
-        file: Bytes,
-        max_block: usize,
-        now: Instant,
-    ) -> (Self, Vec<Packet>) {
+    pub fn begin(request: &Request, file: Bytes, max_block: usize, now: Instant) -> (Self, Vec<Packet>) {
         let terms = agree(request, file.len(), max_block);
         let mut transfer = Self {
             opening: !terms.oack.is_empty(),
             acked: 0,
             sent: 0,
             // The last block is a short one, or an empty one.
-            total: u64::try_from(file.len() / terms.block_size)
-                .unwrap_or(u64::MAX)
-                .saturating_add(1),
+            total: u64::try_from(file.len() / terms.block_size).unwrap_or(u64::MAX).saturating_add(1),
             deadline: now + terms.interval,
             timeouts: 0,
             end: None,
@@ -81,17 +74,11 @@ impl Transfer {
             _ if self.end.is_some() => Vec::new(),
             Packet::Ack { block } => self.acknowledged(*block, now),
             Packet::Error { .. } => {
-                self.end = Some(if self.sent <= 1 {
-                    End::Probed
-                } else {
-                    End::Aborted
-                });
+                self.end = Some(if self.sent <= 1 { End::Probed } else { End::Aborted });
                 Vec::new()
             }
             // Nothing else belongs into a download, and an answer could start a quarrel.
-            Packet::Rrq(_) | Packet::Wrq(_) | Packet::Data { .. } | Packet::Oack { .. } => {
-                Vec::new()
-            }
+            Packet::Rrq(_) | Packet::Wrq(_) | Packet::Data { .. } | Packet::Oack { .. } => Vec::new(),
         }
     }
 
@@ -106,11 +93,7 @@ impl Transfer {
             return Vec::new();
         }
         if self.timeouts == RETRIES {
-            self.end = Some(if self.sent == self.total {
-                End::Sent
-            } else {
-                End::Aborted
-            });
+            self.end = Some(if self.sent == self.total { End::Sent } else { End::Aborted });
             return Vec::new();
         }
         self.timeouts += 1;
@@ -125,9 +108,7 @@ impl Transfer {
     /// Bytes of the file that the client is known to have.
     pub fn bytes(&self) -> u64 {
         let size = u64::try_from(self.file.len()).unwrap_or(u64::MAX);
-        self.acked
-            .saturating_mul(u64::try_from(self.terms.block_size).unwrap_or(u64::MAX))
-            .min(size)
+        self.acked.saturating_mul(u64::try_from(self.terms.block_size).unwrap_or(u64::MAX)).min(size)
     }
 
     fn acknowledged(&mut self, block: u16, now: Instant) -> Vec<Packet> {
@@ -155,16 +136,12 @@ impl Transfer {
     fn unwrap(&self, block: u16) -> Option<u64> {
         let [.., high, low] = self.acked.to_be_bytes();
         let ahead = u64::from(block.wrapping_sub(u16::from_be_bytes([high, low])));
-        (1..=self.sent - self.acked)
-            .contains(&ahead)
-            .then_some(self.acked + ahead)
+        (1..=self.sent - self.acked).contains(&ahead).then_some(self.acked + ahead)
     }
 
     fn again(&mut self) -> Vec<Packet> {
         match self.opening {
-            true => vec![Packet::Oack {
-                options: self.terms.oack.clone(),
-            }],
+            true => vec![Packet::Oack { options: self.terms.oack.clone() }],
             false => self.window(),
         }
     }
@@ -173,42 +150,26 @@ impl Transfer {
     fn window(&mut self) -> Vec<Packet> {
         let last = self.total.min(self.acked + u64::from(self.terms.window));
         self.sent = last;
-        (self.acked + 1..=last)
-            .map(|number| self.block(number))
-            .collect()
+        (self.acked + 1..=last).map(|number| self.block(number)).collect()
     }
 
     fn block(&self, number: u64) -> Packet {
         let size = self.terms.block_size;
-        let from = usize::try_from(number - 1)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(size)
-            .min(self.file.len());
+        let from = usize::try_from(number - 1).unwrap_or(usize::MAX).saturating_mul(size).min(self.file.len());
         let to = from.saturating_add(size).min(self.file.len());
         let [.., high, low] = number.to_be_bytes();
-        Packet::Data {
-            block: u16::from_be_bytes([high, low]),
-            data: self.file.slice(from..to),
-        }
+        Packet::Data { block: u16::from_be_bytes([high, low]), data: self.file.slice(from..to) }
     }
 
     fn pause(&self) -> Duration {
         let longest = LONGEST_PAUSE.max(self.terms.interval);
-        self.terms
-            .interval
-            .saturating_mul(1 << self.timeouts.min(16))
-            .min(longest)
+        self.terms.interval.saturating_mul(1 << self.timeouts.min(16)).min(longest)
     }
 }
 
 /// Agrees to what was asked, as it was asked where possible, and offers nothing more.
 fn agree(request: &Request, size: usize, max_block: usize) -> Terms {
-    let mut terms = Terms {
-        block_size: BLOCK,
-        window: 1,
-        interval: INTERVAL,
-        oack: Vec::new(),
-    };
+    let mut terms = Terms { block_size: BLOCK, window: 1, interval: INTERVAL, oack: Vec::new() };
     for (name, value) in &request.options {
         if terms.oack.iter().any(|(known, _)| known == name) {
             continue;
@@ -217,9 +178,7 @@ fn agree(request: &Request, size: usize, max_block: usize) -> Terms {
         let agreed = match (name.as_str(), asked) {
             ("tsize", _) => size.to_string(),
             ("blksize", Some(asked @ 8..=65_464)) => {
-                terms.block_size = usize::try_from(asked)
-                    .unwrap_or(BLOCK)
-                    .min(max_block.max(BLOCK));
+                terms.block_size = usize::try_from(asked).unwrap_or(BLOCK).min(max_block.max(BLOCK));
                 terms.block_size.to_string()
             }
             ("timeout", Some(asked @ 1..=10)) => {

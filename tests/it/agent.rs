@@ -74,7 +74,9 @@ impl TestAgent {
     fn await_bound(&mut self) {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).expect("the agent says where it is bound");
-            let field = |name: &str| line.split(&format!("{name}=")).nth(1).and_then(|rest| rest.split([' ', ')']).next().map(str::to_owned));
+            let field = |name: &str| {
+                line.split(&format!("{name}=")).nth(1).and_then(|rest| rest.split([' ', ')']).next().map(str::to_owned))
+            };
             if line.contains(" bound ") {
                 self.operators = field("operators").unwrap().parse().unwrap();
                 self.devices = field("devices").unwrap().parse().unwrap();

@@ -39,7 +39,13 @@ impl FakeBoard {
     pub fn report(&self, orders: &Orders, form: &str) -> io::Result<Answer> {
         let token = format!("Bearer {}", orders.value("TOKEN"));
         let kind = ("Content-Type", "application/x-www-form-urlencoded");
-        http::call(self.station, "POST", &orders.path("REPORT_URL"), &[("Authorization", &token), kind], form.as_bytes())
+        http::call(
+            self.station,
+            "POST",
+            &orders.path("REPORT_URL"),
+            &[("Authorization", &token), kind],
+            form.as_bytes(),
+        )
     }
 
     pub fn image(&self, orders: &Orders) -> io::Result<Answer> {
@@ -55,7 +61,10 @@ impl FakeBoard {
         self.report(&orders, &format!("step=write&state=completed&bytes={}", image.body.len()))?;
         self.report(&orders, "step=verify&state=started")?;
         let sum = sha256(&image.body);
-        self.report(&orders, &format!("step=verify&state=completed&bytes={}&sha256={sum}&cache=not_dropped", image.body.len()))?;
+        self.report(
+            &orders,
+            &format!("step=verify&state=completed&bytes={}&sha256={sum}&cache=not_dropped", image.body.len()),
+        )?;
         self.report(&orders, "state=finished")
     }
 }

@@ -44,7 +44,8 @@ impl Mosquitto {
 
     pub fn resume(&mut self) {
         let config = self.folder.path().join("mosquitto.conf");
-        let child = Command::new("mosquitto").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new("mosquitto").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("mosquitto is installed"));
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -64,7 +65,8 @@ impl Mosquitto {
     /// A durable subscriber that is there before anything is sent.
     pub fn subscribe(&self, topic: &str) -> Subscriber {
         let port = self.port.to_string();
-        let session = ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-c", "-x", "3600", "-i", "erp", "-q", "1", "-t", topic];
+        let session =
+            ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-c", "-x", "3600", "-i", "erp", "-q", "1", "-t", topic];
         // The session is made first and kept by the broker: what comes from now on waits for the listener.
         let made = Command::new("mosquitto_sub").args(session).arg("-E").status().expect("mosquitto_sub is installed");
         assert!(made.success(), "the subscription is acknowledged: {made}");

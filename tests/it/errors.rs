@@ -53,7 +53,8 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
     stream.write_all(&[1; 5000]).unwrap();
     drop(stream);
     // The event tells when the station has noticed.
-    let found = (0..10_000).find_map(|_| agent.events().into_iter().find(|event| event["type"] == "io.bootline.image.rejected.v1"));
+    let found = (0..10_000)
+        .find_map(|_| agent.events().into_iter().find(|event| event["type"] == "io.bootline.image.rejected.v1"));
     assert_eq!(found.unwrap()["data"]["code"], "upload_cut");
     assert_eq!(agent.get("/api/v1/images").json()["images"], json!([]));
     assert_eq!(fs::read_dir(agent.folder.path().join("data/images/incoming")).unwrap().count(), 0);
@@ -92,7 +93,13 @@ fn an_image_larger_than_the_medium_is_refused_before_anything_is_written() {
 #[test]
 fn a_wrong_call_for_a_script_gets_a_script_that_says_so() {
     let agent = TestAgent::start("{mqtt: off}");
-    for query in ["", "serial=", "serial=x%22%3B+reboot%3B+echo+%22", "serial=10000000a1b2c3d4&mac=zz", "serial=10000000a1b2c3d4&storagesize=-4&mac=020000000001"] {
+    for query in [
+        "",
+        "serial=",
+        "serial=x%22%3B+reboot%3B+echo+%22",
+        "serial=10000000a1b2c3d4&mac=zz",
+        "serial=10000000a1b2c3d4&storagesize=-4&mac=020000000001",
+    ] {
         let answer = http::call(agent.devices, "GET", &format!("/scriptexecute?{query}"), &[], b"").unwrap();
         let ran = Command::new("sh").arg("-c").arg(answer.text()).output().unwrap();
         let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
@@ -107,7 +114,11 @@ fn a_command_that_is_not_right_is_told_where() {
     let agent = TestAgent::start("{mqtt: off}");
     for (body, code, part) in [
         (json!({"name": "project.activate", "params": {"project": "nobody"}}), "not_found", "nobody"),
-        (json!({"name": "project.create", "params": {"name": "x", "image": "y", "colour": "red"}}), "invalid_params", "/params/colour"),
+        (
+            json!({"name": "project.create", "params": {"name": "x", "image": "y", "colour": "red"}}),
+            "invalid_params",
+            "/params/colour",
+        ),
         (json!({"name": "project.create", "hurry": true}), "invalid_params", "hurry"),
         (json!({"name": "project.explode"}), "unknown_command", "project.explode"),
         (json!({"params": {}}), "invalid_params", "/name"),
@@ -130,7 +141,10 @@ fn a_configuration_that_cannot_run_says_why() {
     fs::create_dir(folder.path().join("bootfiles")).unwrap();
     let (code, said) = refused(&path);
     assert_eq!(code, 74, "{said}");
-    assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("operators") && said.contains("in use"), "{said}");
+    assert!(
+        said.contains(&format!("127.0.0.1:{port}")) && said.contains("operators") && said.contains("in use"),
+        "{said}"
+    );
 
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("interface: lo", "interface: nosuch0")).unwrap();
@@ -154,7 +168,11 @@ fn one_data_folder_has_one_agent() {
     let path = config(other.path(), [0; 3], "{mqtt: off}");
     let text = fs::read_to_string(&path).unwrap();
     let data = agent.folder.path().join("data");
-    fs::write(&path, text.replace(&format!("data: {}/data", other.path().display()), &format!("data: {}", data.display()))).unwrap();
+    fs::write(
+        &path,
+        text.replace(&format!("data: {}/data", other.path().display()), &format!("data: {}", data.display())),
+    )
+    .unwrap();
     let (code, said) = refused(&path);
     assert!(code != 0 && said.contains("another bootline"), "{code} {said}");
     assert!(agent.stop().success());

@@ -28,11 +28,20 @@ impl Answer {
     }
 }
 
-pub fn call(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+pub fn call(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let extra: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{extra}\r\n", body.len());
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{extra}\r\n",
+        body.len()
+    );
     stream.write_all(head.as_bytes())?;
     // The station may answer and hang up before it has read everything.
     let sent = stream.write_all(body);
@@ -54,7 +63,10 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let headers = String::from_utf8_lossy(&answer[..end]).to_lowercase();
     let status = headers.split(' ').nth(1)?.parse().ok()?;
     let body = &answer[end + 4..];
-    let length = headers.lines().find_map(|line| line.strip_prefix("content-length: ")).and_then(|text| text.parse::<usize>().ok());
+    let length = headers
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .and_then(|text| text.parse::<usize>().ok());
     match length {
         Some(length) if body.len() < length => None,
         _ => Some(Answer { status, body: body.to_vec(), headers }),

@@ -10,7 +10,11 @@ const IMAGE: &[u8] = &[7; 4096];
 
 fn names(events: &[Value], mac: &str) -> Vec<String> {
     let of = |event: &&Value| event["data"]["mac"] == mac;
-    events.iter().filter(of).map(|event| event["type"].as_str().unwrap().trim_start_matches("io.bootline.device.").to_owned()).collect()
+    events
+        .iter()
+        .filter(of)
+        .map(|event| event["type"].as_str().unwrap().trim_start_matches("io.bootline.device.").to_owned())
+        .collect()
 }
 
 #[test]
@@ -31,9 +35,21 @@ fn a_device_is_provisioned_once_and_again_only_when_authorised() {
     assert_eq!(allowed.status, 200, "{}", allowed.text());
     assert_eq!(board.provision(4096).unwrap().status, 200);
     let expected = [
-        "discovered.v1", "started.v1", "step.started.v1", "step.completed.v1", "step.started.v1", "step.completed.v1",
-        "provisioned.v1", "refused.v1", "authorized.v1", "started.v1", "step.started.v1", "step.completed.v1",
-        "step.started.v1", "step.completed.v1", "provisioned.v1",
+        "discovered.v1",
+        "started.v1",
+        "step.started.v1",
+        "step.completed.v1",
+        "step.started.v1",
+        "step.completed.v1",
+        "provisioned.v1",
+        "refused.v1",
+        "authorized.v1",
+        "started.v1",
+        "step.started.v1",
+        "step.completed.v1",
+        "step.started.v1",
+        "step.completed.v1",
+        "provisioned.v1",
     ];
     assert_eq!(names(&agent.events(), &board.mac), expected);
     agent.finish();
@@ -87,10 +103,13 @@ async fn the_websocket_replays_and_stays_live() {
     assert_eq!(heard[0]["type"], "io.bootline.project.created.v1", "the past comes first");
     assert!(heard.windows(2).all(|pair| sequence(&pair[0]) < sequence(&pair[1])));
     let all = agent.events();
-    let expected: Vec<&Value> = all.iter().filter(|event| {
-        let kind = event["type"].as_str().unwrap();
-        kind.contains(".device.") || kind.contains(".project.created")
-    }).collect();
+    let expected: Vec<&Value> = all
+        .iter()
+        .filter(|event| {
+            let kind = event["type"].as_str().unwrap();
+            kind.contains(".device.") || kind.contains(".project.created")
+        })
+        .collect();
     assert!(before > 0);
     assert_eq!(heard.iter().collect::<Vec<_>>(), expected, "the same bytes as in the journal");
     agent.finish();
@@ -119,7 +138,8 @@ fn a_change_made_meanwhile_is_not_overwritten() {
     agent.project("First", &agent.image("first.img", IMAGE));
     let patch = |revision: &str| {
         let headers = [("If-Match", revision)];
-        crate::http::call(agent.operators, "PATCH", "/api/v1/projects/first", &headers, br#"{"again":"allow"}"#).unwrap()
+        crate::http::call(agent.operators, "PATCH", "/api/v1/projects/first", &headers, br#"{"again":"allow"}"#)
+            .unwrap()
     };
     let changed = patch("\"1\"");
     assert_eq!(changed.status, 200, "{}", changed.text());

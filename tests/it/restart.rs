@@ -142,7 +142,9 @@ fn check(journal: &[Value], heard: &[Value]) {
     let mut passed = BTreeSet::new();
     for event in journal {
         let kind = event["type"].as_str().unwrap();
-        let terminal = ["provisioned", "failed", "aborted", "interrupted"].iter().any(|end| kind == format!("io.bootline.device.{end}.v1"));
+        let terminal = ["provisioned", "failed", "aborted", "interrupted"]
+            .iter()
+            .any(|end| kind == format!("io.bootline.device.{end}.v1"));
         if terminal {
             *ends.entry(event["data"]["session"].as_str().unwrap()).or_default() += 1;
         }

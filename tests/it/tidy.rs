@@ -20,7 +20,23 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("config", &["core", "dhcp", "tftp", "http", "bus"]),
     // Of dhcp and tftp only the pure files, see PURE.
     ("simulator", &["core", "dhcp", "tftp"]),
-    ("app", &["core", "script", "store", "ledger", "images", "dhcp", "tftp", "bus", "metrics", "http", "config", "telemetry"]),
+    (
+        "app",
+        &[
+            "core",
+            "script",
+            "store",
+            "ledger",
+            "images",
+            "dhcp",
+            "tftp",
+            "bus",
+            "metrics",
+            "http",
+            "config",
+            "telemetry",
+        ],
+    ),
     ("cli", &["app", "config", "simulator", "core", "telemetry"]),
     // The roof: main.rs calls one function of lib.rs, which names the rooms.
     ("lib", &["cli"]),
@@ -30,7 +46,8 @@ const ARROWS: [(&str, &[&str]); 16] = [
 const PURE: [&str; 3] = ["dhcp::packet", "dhcp::pi", "tftp::packet"];
 
 /// Crates of runtime, socket, file and log that the pure rooms never name.
-const IMPURE: [&str; 9] = ["tokio", "rusqlite", "axum", "tracing", "rumqttc", "async_nats", "std::fs", "std::net::Tcp", "std::net::Udp"];
+const IMPURE: [&str; 9] =
+    ["tokio", "rusqlite", "axum", "tracing", "rumqttc", "async_nats", "std::fs", "std::net::Tcp", "std::net::Udp"];
 const PURE_ROOMS: [&str; 2] = ["core", "script"];
 /// Files inside driver rooms that stay plain functions.
 const PURE_FILES: [&str; 8] = [
@@ -96,7 +113,8 @@ fn named(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
         for part in line.split("crate::").skip(1) {
-            let path: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':').collect();
+            let path: String =
+                part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':').collect();
             names.insert(path.trim_end_matches(':').to_owned());
         }
         if let Some(rest) = line.trim_start().strip_prefix("use crate::{") {

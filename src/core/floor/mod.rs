@@ -71,21 +71,54 @@ pub enum Fact {
 /// A private fact: a row without a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    Leased { mac: Mac, address: Ipv4Addr, until: Timestamp },
-    Released { mac: Mac, address: Ipv4Addr },
-    Quarantined { address: Ipv4Addr, until: Timestamp },
+    Leased {
+        mac: Mac,
+        address: Ipv4Addr,
+        until: Timestamp,
+    },
+    Released {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    Quarantined {
+        address: Ipv4Addr,
+        until: Timestamp,
+    },
     /// A boot client showed itself by option 97.
-    BootSeen { mac: Mac, identity: BootIdentity },
+    BootSeen {
+        mac: Mac,
+        identity: BootIdentity,
+    },
     /// Secret, so not in the event that begins the session.
-    TokenIssued { session: SessionId, token: Token },
-    BootFiles { mac: Option<Mac>, address: Ipv4Addr, files: Vec<FileServed> },
+    TokenIssued {
+        session: SessionId,
+        token: Token,
+    },
+    BootFiles {
+        mac: Option<Mac>,
+        address: Ipv4Addr,
+        files: Vec<FileServed>,
+    },
     /// A report for a session that had ended; recorded, and nothing changes.
-    LateReport { session: SessionId, what: Reported },
-    CursorMoved { sink: String, seq: u64 },
+    LateReport {
+        session: SessionId,
+        what: Reported,
+    },
+    CursorMoved {
+        sink: String,
+        seq: u64,
+    },
     /// A sign of life; in memory only.
-    Sign { session: SessionId, bytes: Option<u64> },
+    Sign {
+        session: SessionId,
+        bytes: Option<u64>,
+    },
     /// How the image response goes; in memory only.
-    Flow { session: SessionId, bytes: u64, open: u32 },
+    Flow {
+        session: SessionId,
+        bytes: u64,
+        open: u32,
+    },
 }
 
 impl From<Event> for Fact {
@@ -233,7 +266,8 @@ impl Floor {
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
             Observation::BootFiles { address, files } => Ok(Decision::noted(vec![
-                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }.into(),
+                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }
+                    .into(),
             ])),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
@@ -243,7 +277,13 @@ impl Floor {
             }
             Observation::ImageIngested(image) => Ok(self.image_ingested(image)),
             Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
-                Event::ImageRejected { name: name.clone(), code: code.clone(), detail: detail.clone(), sha256: *sha256 }.into(),
+                Event::ImageRejected {
+                    name: name.clone(),
+                    code: code.clone(),
+                    detail: detail.clone(),
+                    sha256: *sha256,
+                }
+                .into(),
             ])),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),

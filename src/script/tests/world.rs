@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::script::tests::station::{Image, Say, Station};
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::image::{Compression, Digest};
 use crate::core::plan::{Plan, SessionId, StoragePath};
 use crate::core::project::ProjectId;
 use crate::core::session::{Life, Session};
 use crate::core::time::Timestamp;
+use crate::script::tests::station::{Image, Say, Station};
 use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;

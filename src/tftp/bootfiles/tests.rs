@@ -22,12 +22,8 @@ fn world() -> World {
     fs::write(boot.join("pieeprom.upd"), "flash").unwrap();
     std::os::unix::fs::symlink("start4.elf", boot.join("inside.elf")).unwrap();
     std::os::unix::fs::symlink("../secret.txt", boot.join("outside.txt")).unwrap();
-    std::os::unix::fs::symlink(folder.path().join("secret.txt"), boot.join("absolute.txt"))
-        .unwrap();
-    World {
-        files: BootFiles::new(boot, "172.20.0.1:80".parse().unwrap()),
-        _folder: folder,
-    }
+    std::os::unix::fs::symlink(folder.path().join("secret.txt"), boot.join("absolute.txt")).unwrap();
+    World { files: BootFiles::new(boot, "172.20.0.1:80".parse().unwrap()), _folder: folder }
 }
 
 impl World {
@@ -69,10 +65,7 @@ fn a_file_is_found_bare_and_under_the_prefix_of_a_device() {
         "",
     ] {
         let found = world.text(asked);
-        assert!(
-            found == Err(1) || asked == "start4.elf/",
-            "{asked} {found:?}"
-        );
+        assert!(found == Err(1) || asked == "start4.elf/", "{asked} {found:?}");
     }
 }
 
@@ -98,10 +91,7 @@ fn nothing_outside_the_folder_is_served() {
 #[test]
 fn overlays_may_lie_flat() {
     let mut world = world();
-    assert_eq!(
-        world.text("c0ffee12/overlays/dwc2.dtbo"),
-        Ok("flat".to_owned())
-    );
+    assert_eq!(world.text("c0ffee12/overlays/dwc2.dtbo"), Ok("flat".to_owned()));
     assert_eq!(world.text("overlays/vc4.dtbo"), Ok("deep".to_owned()));
     assert_eq!(world.text("overlays/none.dtbo"), Err(1));
 }
@@ -126,26 +116,15 @@ fn the_command_line_names_the_station_and_leaves_the_rest_to_the_device() {
     let mut world = world();
     let line = world.text("c0ffee12/cmdline.txt").unwrap();
     assert!(
-        line.starts_with(
-            "readjumper script=http://172.20.0.1/scriptexecute?serial={serial}&model={model}"
-        ),
+        line.starts_with("readjumper script=http://172.20.0.1/scriptexecute?serial={serial}&model={model}"),
         "{line}"
     );
-    assert!(
-        line.ends_with("&bootmode={bootmode}\n") && line.lines().count() == 1,
-        "{line}"
-    );
+    assert!(line.ends_with("&bootmode={bootmode}\n") && line.lines().count() == 1, "{line}");
     world.write("cmdline.txt", "script=http://{server}/x?serial={serial}");
-    assert_eq!(
-        world.text("cmdline.txt"),
-        Ok("script=http://172.20.0.1/x?serial={serial}".to_owned())
-    );
+    assert_eq!(world.text("cmdline.txt"), Ok("script=http://172.20.0.1/x?serial={serial}".to_owned()));
     world.files.server = "172.20.0.1:8080".to_owned();
     world.write("cmdline.txt", "script=http://{server}/y");
-    assert_eq!(
-        world.text("cmdline.txt"),
-        Ok("script=http://172.20.0.1:8080/y".to_owned())
-    );
+    assert_eq!(world.text("cmdline.txt"), Ok("script=http://172.20.0.1:8080/y".to_owned()));
 }
 
 #[test]

@@ -23,18 +23,8 @@ struct Client {
 
 impl Client {
     fn new(request: &Request) -> Self {
-        let window = request
-            .option("windowsize")
-            .map_or(1, |asked| asked.parse().unwrap());
-        Self {
-            block_size: 512,
-            window,
-            has: Vec::new(),
-            blocks: 0,
-            in_window: 0,
-            agreed: None,
-            done: false,
-        }
+        let window = request.option("windowsize").map_or(1, |asked| asked.parse().unwrap());
+        Self { block_size: 512, window, has: Vec::new(), blocks: 0, in_window: 0, agreed: None, done: false }
     }
 
     fn handle(&mut self, packet: Packet) -> Option<Packet> {
@@ -50,9 +40,7 @@ impl Client {
                 if u64::from(block) != (self.blocks + 1) & 0xffff {
                     // Out of order: what we have, once a window.
                     self.in_window = 0;
-                    return Some(Packet::Ack {
-                        block: low(self.blocks),
-                    });
+                    return Some(Packet::Ack { block: low(self.blocks) });
                 }
                 self.blocks += 1;
                 self.in_window += 1;
@@ -114,8 +102,7 @@ impl Pair {
             for delay in delays {
                 self.sent += 1;
                 let arrival = self.now + Duration::from_millis(*delay);
-                self.flight
-                    .insert((arrival, self.sent), (to_client, packet.clone()));
+                self.flight.insert((arrival, self.sent), (to_client, packet.clone()));
             }
         }
     }
@@ -150,21 +137,12 @@ impl Pair {
 }
 
 fn request(options: &[(&str, &str)]) -> Request {
-    let options = options
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    Request {
-        file: "kernel8.img".to_owned(),
-        mode: "octet".to_owned(),
-        options,
-    }
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Request { file: "kernel8.img".to_owned(), mode: "octet".to_owned(), options }
 }
 
 fn file(size: usize) -> Bytes {
-    (0..size)
-        .map(|index| u8::try_from(index % 251).unwrap())
-        .collect()
+    (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect()
 }
 
 fn low(number: u64) -> u16 {
@@ -186,29 +164,12 @@ fn oack(options: &[(&str, &str)], size: usize) -> Vec<(String, String)> {
 
 #[test]
 fn the_oack_holds_what_was_asked_and_nothing_more() {
-    let golden = Packet::parse(&crate::tftp::tests::bytes(include_str!(
-        "../../../tests/vectors/tftp/oack.hex"
-    )))
-    .unwrap();
-    assert_eq!(
-        begin(&[("tsize", "0"), ("blksize", "1468")], 1234).1,
-        [golden]
-    );
-    assert_eq!(
-        oack(&[("tsize", "0")], 7),
-        [("tsize".to_owned(), "7".to_owned())]
-    );
-    assert_eq!(
-        oack(&[("blksize", "9000"), ("blksize", "512")], 7),
-        [("blksize".to_owned(), "1468".to_owned())]
-    );
-    let odd = [
-        ("blksize", "7"),
-        ("timeout", "0"),
-        ("windowsize", "0"),
-        ("rollover", "0"),
-        ("tsize", "0"),
-    ];
+    let golden =
+        Packet::parse(&crate::tftp::tests::bytes(include_str!("../../../tests/vectors/tftp/oack.hex"))).unwrap();
+    assert_eq!(begin(&[("tsize", "0"), ("blksize", "1468")], 1234).1, [golden]);
+    assert_eq!(oack(&[("tsize", "0")], 7), [("tsize".to_owned(), "7".to_owned())]);
+    assert_eq!(oack(&[("blksize", "9000"), ("blksize", "512")], 7), [("blksize".to_owned(), "1468".to_owned())]);
+    let odd = [("blksize", "7"), ("timeout", "0"), ("windowsize", "0"), ("rollover", "0"), ("tsize", "0")];
     assert_eq!(oack(&odd, 7), [("tsize".to_owned(), "7".to_owned())]);
     let all = [("timeout", "6"), ("windowsize", "64"), ("blksize", "1468")];
     let texts: Vec<String> = oack(&all, 7).into_iter().map(|(_, value)| value).collect();
@@ -218,21 +179,9 @@ fn the_oack_holds_what_was_asked_and_nothing_more() {
 #[test]
 fn without_options_the_first_packet_is_data() {
     let (_, first, _) = begin(&[], 600);
-    assert_eq!(
-        first,
-        [Packet::Data {
-            block: 1,
-            data: file(600).slice(..512)
-        }]
-    );
+    assert_eq!(first, [Packet::Data { block: 1, data: file(600).slice(..512) }]);
     let (_, first, _) = begin(&[("blksize", "none")], 0);
-    assert_eq!(
-        first,
-        [Packet::Data {
-            block: 1,
-            data: Bytes::new()
-        }]
-    );
+    assert_eq!(first, [Packet::Data { block: 1, data: Bytes::new() }]);
 }
 
 #[test]
@@ -256,10 +205,7 @@ fn a_second_ack_of_the_oack_is_never_answered() {
 #[test]
 fn nothing_is_sent_again_within_a_second() {
     let (mut transfer, first, now) = begin(&[], 5000);
-    assert_eq!(
-        transfer.handle_timeout(now + Duration::from_millis(999)),
-        []
-    );
+    assert_eq!(transfer.handle_timeout(now + Duration::from_millis(999)), []);
     assert_eq!(transfer.handle_timeout(now + Duration::from_secs(1)), first);
     assert_eq!(transfer.deadline(), now + Duration::from_secs(3));
 }
@@ -270,10 +216,7 @@ fn a_client_that_vanishes_is_given_up_after_31_seconds() {
     while transfer.end().is_none() {
         transfer.handle_timeout(transfer.deadline());
     }
-    assert_eq!(
-        (transfer.end(), transfer.deadline()),
-        (Some(End::Aborted), now + Duration::from_secs(31))
-    );
+    assert_eq!((transfer.end(), transfer.deadline()), (Some(End::Aborted), now + Duration::from_secs(31)));
 }
 
 #[test]
@@ -288,11 +231,7 @@ fn a_missing_last_ack_is_no_failure() {
 #[test]
 fn hanging_up_early_is_a_probe_and_later_an_abort() {
     let bye = Packet::error(0, "Early terminate");
-    for (acks, end) in [
-        (0..0, End::Probed),
-        (0..1, End::Probed),
-        (0..2, End::Aborted),
-    ] {
+    for (acks, end) in [(0..0, End::Probed), (0..1, End::Probed), (0..2, End::Aborted)] {
         let (mut transfer, _, now) = begin(&[("tsize", "0")], 5000);
         for block in acks {
             transfer.handle(&Packet::Ack { block }, now);
@@ -313,19 +252,9 @@ fn the_block_counter_rolls_over_to_zero() {
 
 #[test]
 fn a_file_that_fills_its_last_block_ends_with_an_empty_one() {
-    let mut pair = Pair::begin(
-        &request(&[("tsize", "0"), ("blksize", "1468")]),
-        &file(2 * 1468),
-        vec![],
-    );
+    let mut pair = Pair::begin(&request(&[("tsize", "0"), ("blksize", "1468")]), &file(2 * 1468), vec![]);
     assert_eq!(pair.run(), End::Sent);
-    assert_eq!(
-        pair.data_sent.last().unwrap().1,
-        Packet::Data {
-            block: 3,
-            data: Bytes::new()
-        }
-    );
+    assert_eq!(pair.data_sent.last().unwrap().1, Packet::Data { block: 3, data: Bytes::new() });
     assert!(pair.client.done);
 }
 
