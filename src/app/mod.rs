@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -106,63 +106,10 @@ impl Agent {
 
     /// Serves until `stop` is cancelled or a part of the agent ends by itself.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let Self {
-            interface,
-            claim,
-            ledger,
-            writer,
-            images,
-            dhcp,
-            tftp,
-            devices,
-            operators,
-            bus,
-            metrics,
-            server,
-            _lock,
-        } = self;
+        let ledger = self.ledger.clone();
         let version = ledger.identity().version.clone();
         ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
-
-        // The front talks to devices and operators; the back carries the news out, and ends after it.
-        let (front_stop, back_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut back = Tasks::default();
-        back.spawn("bus", {
-            let stop = back_stop.clone();
-            async move { Ok(bus.run(stop).await?) }
-        });
-        back.spawn("metrics", {
-            let (metrics, stop) = (metrics.clone(), back_stop.clone());
-            async move { Ok(metrics.run(stop).await?) }
-        });
-        back.spawn("log", journal_log::run(ledger.clone(), back_stop.clone()));
-        let mut front = Tasks::default();
-        if let Some(dhcp) = dhcp {
-            front.spawn("dhcp", {
-                let stop = front_stop.clone();
-                async move { Ok(dhcp.run(stop).await?) }
-            });
-        }
-        front.spawn("tftp", {
-            let stop = front_stop.clone();
-            async move { Ok(tftp.run(stop).await?) }
-        });
-        let device_side = http::device::Device::new(ledger.clone(), images.clone(), server);
-        front.spawn("device flow", {
-            let (side, stop) = (device_side.clone(), front_stop.clone());
-            async move {
-                side.run(stop).await;
-                Ok(())
-            }
-        });
-        front.spawn("http devices", serve(devices, http::device::router(device_side), front_stop.clone()));
-        let operator_side = http::operator::Operator { ledger: ledger.clone(), images: images.clone(), metrics };
-        front.spawn("http operators", serve(operators, http::operator::router(operator_side), front_stop.clone()));
-        front.spawn("images", {
-            let stop = front_stop.clone();
-            async move { Ok(images.run(stop).await?) }
-        });
-        front.spawn("clock", tick(ledger.clone(), front_stop.clone()));
+        let Running { mut front, mut back, writer, interface, claim, _lock } = self.start();
         tracing::info!("ready");
 
         let ended = tokio::select! {
@@ -175,30 +122,83 @@ impl Agent {
             Err(error) => format!("{error:#}"),
         };
         tracing::info!(reason, "stopping");
-        front_stop.cancel();
         let front = front.drain(FRONT).await;
         // A ledger that cannot write any more cannot record its end either.
         let recorded = ledger.submit(Input::Observed(Observation::StationStopping { reason })).await;
-        back_stop.cancel();
         let back = back.drain(BACK).await;
         drop(ledger);
-        let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+        let written = lay_down(writer).await;
         let given_back = interface.give_back(claim).await;
         interface.close().await;
         ended?;
         front?;
         back?;
         recorded.context("cannot record the end of the station")?;
-        if !matches!(joined, Ok(Ok(()))) {
-            bail!("the ledger's thread ended in a panic");
-        }
+        written?;
         given_back?;
         Ok(())
     }
+
+    /// The front talks to devices and operators; the back carries the news out, and ends after it.
+    fn start(self) -> Running {
+        let Self { ledger, images, metrics, .. } = self;
+        let mut back = Tasks::default();
+        let (bus, counting) = (self.bus, metrics.clone());
+        back.spawn("bus", move |stop| async move { Ok(bus.run(stop).await?) });
+        back.spawn("metrics", move |stop| async move { Ok(counting.run(stop).await?) });
+        back.spawn("log", {
+            let ledger = ledger.clone();
+            move |stop| async move { journal_log::run(ledger, stop).await }
+        });
+
+        let mut front = Tasks::default();
+        if let Some(dhcp) = self.dhcp {
+            front.spawn("dhcp", move |stop| async move { Ok(dhcp.run(stop).await?) });
+        }
+        let (tftp, library) = (self.tftp, images.clone());
+        front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
+        front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });
+        front.spawn("clock", {
+            let ledger = ledger.clone();
+            move |stop| async move { tick(ledger, stop).await }
+        });
+        let side = http::device::Device::new(ledger.clone(), images.clone(), self.server);
+        let (devices, router) = (self.devices, http::device::router(side.clone()));
+        front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
+        front.spawn("image flow", move |stop| async move {
+            side.run(stop).await;
+            Ok(())
+        });
+        let router = http::operator::router(http::operator::Operator { ledger, images, metrics });
+        let operators = self.operators;
+        front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });
+        Running { front, back, writer: self.writer, interface: self.interface, claim: self.claim, _lock: self._lock }
+    }
 }
 
-async fn serve(listener: Listener, router: axum::Router, stop: CancellationToken) -> Result<()> {
-    Ok(listener.run(router, stop).await?)
+/// An agent that serves.
+struct Running {
+    front: Tasks,
+    back: Tasks,
+    writer: JoinHandle<()>,
+    interface: Interface,
+    claim: Claim,
+    _lock: lock::Lock,
+}
+
+/// The writer ends when the last handle of the ledger is gone. A task that was cut off may hold one a little longer;
+/// what is written is safe either way.
+async fn lay_down(writer: JoinHandle<()>) -> Result<()> {
+    let limit = Instant::now() + BACK;
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while !writer.is_finished() && Instant::now() < limit {
+        looks.tick().await;
+    }
+    if !writer.is_finished() {
+        tracing::warn!("the ledger's thread is left behind");
+        return Ok(());
+    }
+    writer.join().map_err(|_| anyhow!("the ledger's thread ended in a panic"))
 }
 
 /// Once a second the core learns what time it is.
@@ -218,14 +218,20 @@ async fn tick(ledger: Ledger, stop: CancellationToken) -> Result<()> {
     }
 }
 
-/// Named tasks that somebody waits for.
+/// Named tasks that somebody waits for, and the word that ends them.
 #[derive(Default)]
 struct Tasks {
     set: JoinSet<(&'static str, Result<()>)>,
+    stop: CancellationToken,
 }
 
 impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
+    fn spawn<F, T>(&mut self, name: &'static str, task: F)
+    where
+        F: FnOnce(CancellationToken) -> T,
+        T: Future<Output = Result<()>> + Send + 'static,
+    {
+        let task = task(self.stop.clone());
         self.set.spawn(async move { (name, task.await) });
     }
 
@@ -239,8 +245,9 @@ impl Tasks {
         }
     }
 
-    /// Waits for all of them, for a bounded time.
+    /// Tells all of them to stop and waits for them, for a bounded time.
     async fn drain(mut self, limit: Duration) -> Result<()> {
+        self.stop.cancel();
         let all = async {
             while let Some(ended) = self.set.join_next().await {
                 let (name, result) = ended?;
