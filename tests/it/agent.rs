@@ -169,7 +169,12 @@ pub fn sequence(event: &Value) -> u64 {
 }
 
 fn spawn(folder: &Path) -> (Child, Receiver<String>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_bootline"))
+    run(Command::new(env!("CARGO_BIN_EXE_bootline")), folder)
+}
+
+/// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.
+pub fn run(mut command: Command, folder: &Path) -> (Child, Receiver<String>) {
+    let mut child = command
         .arg("run")
         .arg("--config")
         .arg(folder.join("bootline.yml"))
@@ -178,16 +183,21 @@ fn spawn(folder: &Path) -> (Child, Receiver<String>) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap());
+    let lines = lines_of(child.stderr.take().unwrap());
+    (child, lines)
+}
+
+/// Lines of a pipe as they come; ends with the pipe.
+pub fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (tell, lines) = channel();
-    // Ends with the pipe, that is with the agent.
     thread::spawn(move || {
-        for line in log.lines().map_while(Result::ok) {
-            if std::env::var_os("AGENT_LOG").is_some() {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if std::env::var_os("TEST_LOG").is_some() {
                 println!("{line}");
             }
+            // Whoever listened may have heard enough; the pipe is read on so that it never fills.
             let _ = tell.send(line);
         }
     });
-    (child, lines)
+    lines
 }

@@ -1,10 +1,9 @@
 //! A private mosquitto on a free port in a temporary folder, and a subscriber that keeps what it hears.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Instant;
 
@@ -13,7 +12,7 @@ use nix::unistd::{Pid, User, getuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::agent::PATIENCE;
+use crate::agent::{PATIENCE, lines_of};
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -24,10 +23,16 @@ pub struct Mosquitto {
     folder: TempDir,
     pub port: u16,
     child: Option<Child>,
+    /// How a program is started beside it: plainly, or from inside a namespace.
+    command: Box<dyn Fn(&str) -> Command>,
 }
 
 impl Mosquitto {
     pub fn start() -> Self {
+        Self::start_by(|program| Command::new(program))
+    }
+
+    pub fn start_by(command: impl Fn(&str) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         // As root it would become the user mosquitto, who could not write here.
@@ -37,7 +42,7 @@ impl Mosquitto {
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
-        let mut broker = Self { folder, port, child: None };
+        let mut broker = Self { folder, port, child: None, command: Box::new(command) };
         broker.resume();
         broker
     }
@@ -45,10 +50,17 @@ impl Mosquitto {
     pub fn resume(&mut self) {
         let config = self.folder.path().join("mosquitto.conf");
         let child =
-            Command::new("mosquitto").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            (self.command)("mosquitto").arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("mosquitto is installed"));
+        let port = self.port.to_string();
+        let ping = ["-h", "127.0.0.1", "-p", &port, "-t", "test", "-n"];
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while !(self.command)("mosquitto_pub")
+            .args(ping)
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+        {
             assert!(start.elapsed() < PATIENCE, "mosquitto does not listen");
             thread::yield_now();
         }
@@ -68,24 +80,17 @@ impl Mosquitto {
         let session =
             ["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-c", "-x", "3600", "-i", "erp", "-q", "1", "-t", topic];
         // The session is made first and kept by the broker: what comes from now on waits for the listener.
-        let made = Command::new("mosquitto_sub").args(session).arg("-E").status().expect("mosquitto_sub is installed");
+        let made =
+            (self.command)("mosquitto_sub").args(session).arg("-E").status().expect("mosquitto_sub is installed");
         assert!(made.success(), "the subscription is acknowledged: {made}");
-        let mut child = Command::new("stdbuf")
+        let mut child = (self.command)("stdbuf")
             .args(["-oL", "mosquitto_sub", "-F", "EVENT %p"])
             .args(session)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("stdbuf is installed");
-        let heard = BufReader::new(child.stdout.take().unwrap());
-        let (tell, lines) = channel();
-        thread::spawn(move || {
-            for line in heard.lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = lines_of(child.stdout.take().unwrap());
         Subscriber { child, lines }
     }
 }

@@ -54,10 +54,16 @@ fn persist(board: &FakeBoard, power: &Power) {
 }
 
 /// Small, seeded, printed: a run that failed can be repeated.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
+    pub fn new() -> Self {
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
+        println!("seed {seed}");
+        Self(seed)
+    }
+
+    pub fn throw(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -65,7 +71,7 @@ impl Dice {
     }
 }
 
-fn hear(subscriber: &Subscriber, heard: &mut Vec<Value>, count: usize) {
+pub fn hear(subscriber: &Subscriber, heard: &mut Vec<Value>, count: usize) {
     for _ in 0..count {
         heard.push(subscriber.next());
     }
@@ -73,9 +79,7 @@ fn hear(subscriber: &Subscriber, heard: &mut Vec<Value>, count: usize) {
 
 #[test]
 fn nothing_is_lost_when_agent_and_broker_are_killed() {
-    let seed = uuid::Uuid::new_v4().as_u64_pair().0 | 1;
-    println!("seed {seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new();
     let mut broker = Mosquitto::start();
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
     let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
@@ -115,7 +119,7 @@ fn nothing_is_lost_when_agent_and_broker_are_killed() {
     while heard.iter().map(sequence).max() != Some(newest) {
         heard.push(subscriber.next());
     }
-    check(&journal, &heard);
+    check(&journal, &heard, BOARDS as usize);
     let sessions = agent.get("/api/v1/sessions?limit=1000").json();
     for session in sessions["sessions"].as_array().unwrap() {
         assert!(!session["outcome"].is_null(), "a session without an outcome: {session}");
@@ -123,7 +127,8 @@ fn nothing_is_lost_when_agent_and_broker_are_killed() {
     agent.finish();
 }
 
-fn check(journal: &[Value], heard: &[Value]) {
+/// The laws of delivery and of sessions, for what was heard and what is written.
+pub fn check(journal: &[Value], heard: &[Value], boards: usize) {
     let by_sequence: BTreeMap<u64, &Value> = journal.iter().map(|event| (sequence(event), event)).collect();
     let mut first_heard = BTreeSet::new();
     let mut last_of: BTreeMap<&str, u64> = BTreeMap::new();
@@ -153,5 +158,5 @@ fn check(journal: &[Value], heard: &[Value]) {
         }
     }
     assert!(ends.values().all(|count| *count == 1), "one outcome a session: {ends:?}");
-    assert_eq!(passed.len(), BOARDS as usize, "every device got done");
+    assert_eq!(passed.len(), boards, "every device got done");
 }
