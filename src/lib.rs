@@ -1,3 +1,40 @@
-//! bootline
-#![allow(dead_code, unused)]
-mod app; mod bus; mod cli; mod config; mod core; mod dhcp; mod http; mod images; mod ledger; mod metrics; mod script; mod simulator; mod store; mod telemetry; mod tftp;
+//! bootline: netboots bare Raspberry Pi modules, writes the right image on each, proves it, and tells the factory.
+//!
+//! # The map
+//!
+//! Rooms on floors; every arrow runs down (`tests/it/tidy.rs` holds the table):
+//!
+//! ```text
+//! 9  main.rs                     arguments in, exit code out
+//! 8  cli/                        one file a subcommand
+//! 7  app/   simulator/           bind, start, wait, stop · the device's side of the wire
+//! 6  config/                     YAML and environment -> a Config that can run
+//! 5  http/                       the device side, the operator side
+//! 4  dhcp/ tftp/ bus/ images/ metrics.rs     adapters: translate, never decide
+//! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
+//! 2  store/  script/             paper (SQLite) · pure text (a session -> sh)
+//! 1  core/                       pure: values, decide, apply              telemetry.rs
+//! ```
+//!
+//! # Where to start reading
+//!
+//! [`core::floor`] decides what follows from what happens; [`ledger`] writes it down and lets everyone read on;
+//! [`app`] starts it all. A device's way: `dhcp` → `tftp` → `http::device` → `script` → reports → `core::floor::report`.
+
+mod app;
+mod bus;
+mod cli;
+mod config;
+mod core;
+mod dhcp;
+mod http;
+mod images;
+mod ledger;
+mod metrics;
+mod script;
+mod simulator;
+mod store;
+mod telemetry;
+mod tftp;
+
+pub use crate::cli::main;

@@ -1,1 +1,50 @@
-//! room
+//! The command line: one file a subcommand, each thin.
+
+mod cage;
+mod demo;
+mod exit;
+mod interrupt;
+mod run;
+mod simulate;
+mod size;
+mod tally;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Netboots bare Raspberry Pi modules, writes the right image on each, proves it, and tells the factory.
+#[derive(Parser, Debug)]
+#[command(name = "bootline", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(run::Args),
+    Demo(demo::Args),
+    Simulate(simulate::Args),
+    #[command(hide = true)]
+    Cage(cage::Args),
+}
+
+/// No thread exists yet: some subcommands enter namespaces of their own.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            drop(error.print());
+            return if wrong { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Cage(args) => cage::run(&args),
+    }
+}

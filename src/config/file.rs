@@ -99,22 +99,26 @@ pub enum Serve {
 #[serde(deny_unknown_fields)]
 pub struct Reservation {
     pub mac: Mac,
+    #[serde(deserialize_with = "address")]
     pub address: Ipv4Addr,
     /// For people who read the file.
-    #[serde(default)]
-    pub name: Option<String>,
+    #[serde(default, rename = "name")]
+    _name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tftp {
+    #[serde(deserialize_with = "some_address")]
     pub listen: Option<SocketAddrV4>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
+    #[serde(deserialize_with = "some_address")]
     pub devices: Option<SocketAddrV4>,
+    #[serde(deserialize_with = "address")]
     pub operators: SocketAddr,
 }
 
@@ -142,6 +146,7 @@ impl Default for Sessions {
 #[serde(deny_unknown_fields, default)]
 pub struct Bus {
     pub mqtt: Mqtt,
+    #[serde(deserialize_with = "address")]
     pub mqtt_listen: SocketAddr,
     pub nats: Nats,
 }
@@ -303,6 +308,17 @@ impl FromStr for Span {
         let number: u32 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
         if number == 0 { Err(wrong()) } else { Ok(Self(Duration::from_secs(u64::from(number) * seconds))) }
     }
+}
+
+/// An address; the standard library's error does not say what it was given.
+fn address<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| de::Error::custom(format!("not an address such as 192.168.5.1 or 192.168.5.1:80: {text:?}")))
+}
+
+fn some_address<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<Option<T>, D::Error> {
+    address(deserializer).map(Some)
 }
 
 macro_rules! read_by_text {

@@ -52,16 +52,8 @@ impl AddressBook {
         self.by_mac.get(&mac).copied()
     }
 
-    pub fn entry(&self, address: Ipv4Addr) -> Option<Entry> {
-        self.by_address.get(&address).copied()
-    }
-
     pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, Mac)> {
         self.by_address.iter().map(|(address, entry)| (*address, entry.mac))
-    }
-
-    pub fn quarantined(&self, address: Ipv4Addr) -> Option<Timestamp> {
-        self.quarantine.get(&address).copied()
     }
 
     /// The address that this device has or would get: its reservation, the one it had, a fresh one, one whose lease
@@ -96,7 +88,9 @@ impl AddressBook {
         if let Some(previous) = self.by_mac.insert(mac, address).filter(|previous| *previous != address) {
             self.by_address.remove(&previous);
         }
-        if let Some(evicted) = self.by_address.insert(address, Entry { mac, until }).filter(|evicted| evicted.mac != mac) {
+        if let Some(evicted) =
+            self.by_address.insert(address, Entry { mac, until }).filter(|evicted| evicted.mac != mac)
+        {
             self.by_mac.remove(&evicted.mac);
         }
         self.quarantine.remove(&address);
@@ -149,7 +143,9 @@ impl AddressBook {
 
 /// FNV-1a: the same on every machine and version, unlike the standard library's hasher.
 fn hash(mac: Mac) -> u64 {
-    mac.bytes().iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    mac.bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]

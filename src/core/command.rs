@@ -116,8 +116,8 @@ struct Request {
     #[serde(default)]
     dry_run: bool,
     /// Read by the bus before it answers; part of the envelope, not of the order.
-    #[serde(default)]
-    reply_to: Option<String>,
+    #[serde(default, rename = "reply_to")]
+    _reply_to: Option<String>,
     #[serde(default)]
     params: Map<String, Value>,
 }
@@ -262,13 +262,21 @@ impl Command {
     /// Reads a request. What is wrong with it is said with a JSON pointer, and nothing has happened.
     pub fn parse(body: &[u8], envelope: &Envelope<'_>) -> Result<Self, Refusal> {
         if body.len() > MAX_REQUEST {
-            return Err(Refusal::new(413, "too_large", format!("a request of {} bytes; at most {MAX_REQUEST}", body.len())));
+            return Err(Refusal::new(
+                413,
+                "too_large",
+                format!("a request of {} bytes; at most {MAX_REQUEST}", body.len()),
+            ));
         }
         let body = if body.is_empty() { b"{}" } else { body };
-        let request: Request = serde_json::from_slice(body)
-            .map_err(|error| Refusal::invalid("", format!("not a request: {error}")))?;
+        let request: Request =
+            serde_json::from_slice(body).map_err(|error| Refusal::invalid("", format!("not a request: {error}")))?;
         if let Some(v) = request.v.filter(|v| *v != 1) {
-            return Err(Refusal::new(400, "unsupported_version", format!("/v: version {v}; this station speaks version 1")));
+            return Err(Refusal::new(
+                400,
+                "unsupported_version",
+                format!("/v: version {v}; this station speaks version 1"),
+            ));
         }
         let name = one_of("/name", request.name, envelope.name)?
             .ok_or_else(|| Refusal::invalid("/name", "which command? name is missing"))?;
@@ -287,10 +295,9 @@ impl Command {
         let content = canonical(&json!({
             "name": name, "params": request.params, "if_match": request.if_match, "dry_run": request.dry_run,
         }));
-        let actor = request.actor.unwrap_or_else(|| Actor {
-            kind: envelope.transport.as_str().to_owned(),
-            id: "anonymous".to_owned(),
-        });
+        let actor = request
+            .actor
+            .unwrap_or_else(|| Actor { kind: envelope.transport.as_str().to_owned(), id: "anonymous".to_owned() });
         Ok(Self {
             id,
             idempotent,
@@ -318,7 +325,9 @@ pub struct Salutation {
 impl Salutation {
     /// Reads what can be read; nothing of it is trusted.
     pub fn glean(body: &[u8]) -> Self {
-        let Some(Value::Object(fields)) = (body.len() <= MAX_REQUEST).then(|| serde_json::from_slice(body).ok()).flatten() else {
+        let Some(Value::Object(fields)) =
+            (body.len() <= MAX_REQUEST).then(|| serde_json::from_slice(body).ok()).flatten()
+        else {
             return Self::default();
         };
         let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -351,7 +360,8 @@ fn canonical(value: &Value) -> String {
         Value::Object(fields) => {
             let mut sorted: Vec<_> = fields.iter().collect();
             sorted.sort_by_key(|(key, _)| *key);
-            let inner: Vec<String> = sorted.iter().map(|(key, value)| format!("{}:{}", json!(key), canonical(value))).collect();
+            let inner: Vec<String> =
+                sorted.iter().map(|(key, value)| format!("{}:{}", json!(key), canonical(value))).collect();
             format!("{{{}}}", inner.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -413,7 +423,10 @@ fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
                 .iter()
                 .filter(|_| !text.starts_with("missing field"))
                 .find(|key| text.starts_with(&format!("unknown field `{key}`")) || alone(key).as_ref() != Some(&text))
-                .map_or_else(|| "/params".to_owned(), |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")));
+                .map_or_else(
+                    || "/params".to_owned(),
+                    |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")),
+                );
             Err(Refusal::invalid(&pointer, text))
         }
     }
@@ -573,7 +586,8 @@ mod tests {
     #[test]
     fn the_same_content_in_another_order_is_the_same() {
         let one = parse("project.create", r#"{"params":{"name":"a","image":"b"}}"#).unwrap();
-        let two = parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
+        let two =
+            parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
         assert_eq!(one.content, two.content);
     }
 }

@@ -41,7 +41,8 @@ pub enum Via {
     Script,
 }
 
-/// A public fact. The tag is the `type` of the CloudEvent without its namespace and version.
+/// A public fact. The tag is the `type` of the `CloudEvent` without its namespace and version.
+#[expect(clippy::large_enum_variant, reason = "a fact holds it in a box")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
@@ -261,7 +262,9 @@ impl Event {
     pub fn subject(&self, station: &str) -> Subject {
         let (kind, id) = match self {
             Self::ImageAdded(image) => ("image", image.id.to_string()),
-            Self::ImageRejected { sha256: Some(id), .. } | Self::ImageRemoved { image: id, .. } => ("image", id.to_string()),
+            Self::ImageRejected { sha256: Some(id), .. } | Self::ImageRemoved { image: id, .. } => {
+                ("image", id.to_string())
+            }
             Self::ImageRejected { sha256: None, .. } => ("image", "rejected".to_owned()),
             Self::ProjectCreated(project) | Self::ProjectUpdated(project) => ("project", project.id.to_string()),
             Self::ProjectActivated { project, .. }

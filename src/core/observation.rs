@@ -21,29 +21,64 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub enum Observation {
     /// The agent is up; it says so before it serves anyone.
-    StationStarted { version: String },
-    StationStopping { reason: String },
+    StationStarted {
+        version: String,
+    },
+    StationStopping {
+        reason: String,
+    },
     Dhcp(DhcpAsk),
-    DhcpReleased { mac: Mac, address: Ipv4Addr },
+    DhcpReleased {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
     /// The client found that somebody else has the address.
-    DhcpDeclined { mac: Mac, address: Ipv4Addr },
+    DhcpDeclined {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
     /// Boot files that one address has asked for, batched to one input a second.
-    BootFiles { address: Ipv4Addr, files: Vec<FileServed> },
+    BootFiles {
+        address: Ipv4Addr,
+        files: Vec<FileServed>,
+    },
     ScriptAsked(Box<ScriptAsk>),
     Reported(Report),
     /// Bytes written or read by the device's running step; telemetry, never an event.
-    Progressed { session: SessionId, token: Token, step: StepName, bytes: u64 },
+    Progressed {
+        session: SessionId,
+        token: Token,
+        step: StepName,
+        bytes: u64,
+    },
     /// The station's side of an image response: bytes handed to the socket so far, and how many responses are open.
-    ImageFlow { session: SessionId, bytes: u64, open: u32 },
+    ImageFlow {
+        session: SessionId,
+        bytes: u64,
+        open: u32,
+    },
     /// The library has taken an image in whole: hashed, decoded, on disk.
     ImageIngested(Image),
     /// The library would not take it.
-    ImageRejected { name: String, code: String, detail: String, sha256: Option<Digest> },
+    ImageRejected {
+        name: String,
+        code: String,
+        detail: String,
+        sha256: Option<Digest>,
+    },
     /// The file of a deleted image is gone, or an upload left nothing: bookkeeping of a follower.
-    Delivered { sink: String, seq: u64 },
+    Delivered {
+        sink: String,
+        seq: u64,
+    },
     /// A follower met something that somebody must act on. Raised once until it is cleared.
-    AlarmRaised { code: String, detail: String },
-    AlarmCleared { code: String },
+    AlarmRaised {
+        code: String,
+        detail: String,
+    },
+    AlarmCleared {
+        code: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,9 +151,18 @@ pub struct Report {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reported {
-    StepStarted { step: StepName },
-    StepCompleted { step: StepName, evidence: Evidence },
-    StepFailed { step: StepName, code: String, detail: String },
+    StepStarted {
+        step: StepName,
+    },
+    StepCompleted {
+        step: StepName,
+        evidence: Evidence,
+    },
+    StepFailed {
+        step: StepName,
+        code: String,
+        detail: String,
+    },
     /// All steps are done and the device has nothing more to do.
     Finished,
 }

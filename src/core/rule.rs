@@ -7,8 +7,7 @@ use crate::core::refusal::Refusal;
 
 /// The project for a device, or why there is none.
 pub fn choose(projects: &BTreeMap<ProjectId, Project>) -> Result<&Project, Refusal> {
-    projects
-        .values()
-        .find(|project| project.active)
-        .ok_or_else(|| Refusal::new(409, "no_project", "no project is active at this station; activate one and power the device again"))
+    projects.values().find(|project| project.active).ok_or_else(|| {
+        Refusal::new(409, "no_project", "no project is active at this station; activate one and power the device again")
+    })
 }

@@ -20,12 +20,20 @@ pub async fn guard(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request,
 
 fn may_manage(peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
     if !peer.to_canonical().is_loopback() {
-        return Err(Refusal::new(403, "forbidden", format!("management is open to callers on this machine only, not to {peer}")));
+        return Err(Refusal::new(
+            403,
+            "forbidden",
+            format!("management is open to callers on this machine only, not to {peer}"),
+        ));
     }
     // A page from elsewhere in the operator's browser reaches loopback too: by a rebound name, or across origins.
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     if let Some(host) = host.filter(|host| !is_loopback(host)) {
-        return Err(Refusal::new(403, "forbidden", format!("the Host header names {host:?}; call this station by a loopback address or localhost")));
+        return Err(Refusal::new(
+            403,
+            "forbidden",
+            format!("the Host header names {host:?}; call this station by a loopback address or localhost"),
+        ));
     }
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
     match origin {
@@ -39,7 +47,11 @@ fn may_manage(peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
 /// `localhost:8080`, `127.0.0.1`, `[::1]:8080`
 fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');

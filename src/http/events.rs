@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
-use axum::response::Response;
 use axum::Json;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
+use crate::http::extract::Asked;
 use crate::http::operator::Operator;
 use crate::ledger::{Follower, Recorded};
 
@@ -29,7 +30,7 @@ pub struct Page {
 }
 
 /// `GET /api/v1/events?after=SEQ&limit=N`
-pub async fn page(State(operator): State<Operator>, Query(page): Query<Page>) -> Result<Json<Value>, Failure> {
+pub async fn page(State(operator): State<Operator>, Asked(page): Asked<Page>) -> Result<Json<Value>, Failure> {
     let events = operator.ledger.events(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
     let next = events.last().map_or(page.after, |event| event.seq);
     let bodies: Vec<Value> = events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect();
@@ -48,7 +49,7 @@ pub struct Listening {
 /// `GET /api/v1/events/stream?after=SEQ&filter=device.*`
 pub async fn stream(
     State(operator): State<Operator>,
-    Query(listening): Query<Listening>,
+    Asked(listening): Asked<Listening>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Failure> {
     let filter = Filter::parse(listening.filter.as_deref())?;
@@ -73,7 +74,10 @@ async fn follow(mut socket: WebSocket, mut follower: Follower, filter: Filter) {
         for event in page.iter().filter(|event| filter.takes(event)) {
             match send(&mut socket, event).await {
                 Sent::Yes => {}
-                Sent::TooSlow => return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={}", event.seq - 1)).await,
+                Sent::TooSlow => {
+                    return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={}", event.seq - 1))
+                        .await;
+                }
                 Sent::Gone => return,
             }
         }
@@ -106,13 +110,16 @@ struct Filter(Vec<String>);
 
 impl Filter {
     fn parse(text: Option<&str>) -> Result<Self, Refusal> {
-        let terms: Vec<String> = text.unwrap_or_default().split(',').filter(|term| !term.is_empty()).map(str::to_owned).collect();
+        let terms: Vec<String> =
+            text.unwrap_or_default().split(',').filter(|term| !term.is_empty()).map(str::to_owned).collect();
         let wrong = terms.iter().find(|term| {
             let name = term.strip_suffix(".*").unwrap_or(term);
             name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_')
         });
         match wrong {
-            Some(term) => Err(Refusal::invalid("/filter", format!("not an event name or a prefix such as device.*: {term:?}"))),
+            Some(term) => {
+                Err(Refusal::invalid("/filter", format!("not an event name or a prefix such as device.*: {term:?}")))
+            }
             None => Ok(Self(terms)),
         }
     }

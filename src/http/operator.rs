@@ -1,7 +1,7 @@
 //! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{OriginalUri, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use crate::core::floor::Device;
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::http::error::{Failure, problem};
+use crate::http::extract::{Asked, Body};
 use crate::http::{auth, events, images};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
@@ -60,7 +61,7 @@ pub fn router(operator: Operator) -> Router {
         .with_state(operator)
 }
 
-async fn missing(uri: axum::http::Uri) -> Failure {
+async fn missing(OriginalUri(uri): OriginalUri) -> Failure {
     Failure(Refusal::new(404, "not_found", format!("there is nothing at {}", uri.path())))
 }
 
@@ -68,7 +69,8 @@ async fn ready(State(operator): State<Operator>) -> Response {
     if operator.ledger.is_healthy() {
         Json(json!({"status": "ready"})).into_response()
     } else {
-        Failure(Refusal::new(503, "unavailable", "the ledger cannot write; look at the disk").retryable()).into_response()
+        Failure(Refusal::new(503, "unavailable", "the ledger cannot write; look at the disk").retryable())
+            .into_response()
     }
 }
 
@@ -134,30 +136,28 @@ fn revision(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 }
 
 /// The body of a call: a JSON object of params.
-fn params(body: &[u8]) -> Result<Map<String, Value>, Failure> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(params)) => Ok(params),
-        Ok(_) => Err(Refusal::invalid("", "the body is not a JSON object").into()),
-        Err(error) => Err(Refusal::invalid("", format!("not JSON: {error}")).into()),
-    }
-}
+type Params = Body<Map<String, Value>>;
 
 async fn projects(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "project.list", json!({})).await
 }
 
-async fn create_project(state: State<Operator>, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
-    Ok(order(state, headers, "project.create", Value::Object(params(&body)?)).await)
+async fn create_project(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+    order(state, headers, "project.create", Value::Object(params)).await
 }
 
 async fn project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "project.get", json!({"project": id})).await
 }
 
-async fn update_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>, body: Bytes) -> Result<Response, Failure> {
-    let mut params = params(&body)?;
+async fn update_project(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(mut params): Params,
+) -> Response {
     params.insert("project".to_owned(), json!(id));
-    Ok(order(state, headers, "project.update", Value::Object(params)).await)
+    order(state, headers, "project.update", Value::Object(params)).await
 }
 
 async fn delete_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
@@ -181,7 +181,7 @@ struct DevicePage {
     limit: Option<u32>,
 }
 
-async fn devices(State(operator): State<Operator>, Query(page): Query<DevicePage>) -> Result<Json<Value>, Failure> {
+async fn devices(State(operator): State<Operator>, Asked(page): Asked<DevicePage>) -> Result<Json<Value>, Failure> {
     let devices = operator.ledger.devices(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
     let next = devices.last().map(|device| device.mac);
     let shown: Vec<Value> = devices.iter().map(show_device).collect();
@@ -196,7 +196,9 @@ async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
             (found, _) => found,
         },
         (Err(_), Ok(serial)) => operator.ledger.device_by_serial(serial).await?,
-        (Err(_), Err(_)) => return Err(Refusal::invalid("/device", format!("neither a MAC nor a serial: {id:?}")).into()),
+        (Err(_), Err(_)) => {
+            return Err(Refusal::invalid("/device", format!("neither a MAC nor a serial: {id:?}")).into());
+        }
     };
     found.ok_or_else(|| Refusal::not_found("device", id).into())
 }
@@ -208,7 +210,11 @@ async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Res
     Ok(Json(json!({"device": show_device(&device), "sessions": sessions})))
 }
 
-async fn authorize_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
+async fn authorize_device(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.authorize", json!({"device": device.mac})).await)
 }
@@ -228,7 +234,7 @@ struct SessionPage {
     limit: Option<u32>,
 }
 
-async fn sessions(State(operator): State<Operator>, Query(page): Query<SessionPage>) -> Result<Json<Value>, Failure> {
+async fn sessions(State(operator): State<Operator>, Asked(page): Asked<SessionPage>) -> Result<Json<Value>, Failure> {
     let filter = SessionFilter {
         mac: page.mac,
         project: page.project,

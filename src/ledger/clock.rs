@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::core::time::Timestamp;
 
@@ -13,6 +13,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that only moves when it is told to.
+    #[cfg(test)]
     pub fn by_hand(at: Timestamp) -> Self {
         Self { by_hand: Some(Arc::new(AtomicI64::new(at.millis()))) }
     }
@@ -28,7 +29,8 @@ impl Clock {
     }
 
     /// Does nothing to the system's clock.
-    pub fn forward(&self, by: Duration) {
+    #[cfg(test)]
+    pub fn forward(&self, by: std::time::Duration) {
         if let Some(millis) = &self.by_hand {
             millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }

@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use crate::ledger::{Recorded, SubmitError};
 use crate::ledger::read::Readers;
+use crate::ledger::{Recorded, SubmitError};
 use crate::store::journal;
 
 /// So many events at a time.
@@ -16,6 +16,11 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// The last event that was handed out.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// The next events in order, at least one, at most 256. Waits while there is nothing new. Cancel-safe: the place
     /// moves only when events are handed out.
     pub async fn next(&mut self) -> Result<Vec<Recorded>, SubmitError> {

@@ -65,7 +65,9 @@ impl From<SubmitError> for Refusal {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Refused(refusal) => refusal,
-            SubmitError::Unavailable(_) | SubmitError::Closed => Self::new(503, "unavailable", error.to_string()).retryable(),
+            SubmitError::Unavailable(_) | SubmitError::Closed => {
+                Self::new(503, "unavailable", error.to_string()).retryable()
+            }
         }
     }
 }
@@ -99,7 +101,12 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the book and hands the pen to a thread of its own, which ends after the last handle was dropped.
-    pub fn open(path: &Path, root: &str, settings: Settings, clock: Clock) -> Result<(Self, JoinHandle<()>), StoreError> {
+    pub fn open(
+        path: &Path,
+        root: &str,
+        settings: Settings,
+        clock: Clock,
+    ) -> Result<(Self, JoinHandle<()>), StoreError> {
         let connection = crate::store::open(path)?;
         let fresh = Uuid::new_v4().simple().to_string();
         let identity = Arc::new(Identity {
@@ -127,10 +134,9 @@ impl Ledger {
             clock: clock.clone(),
         };
         let readers = Readers::open(path)?;
-        let thread = std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || writer.run(inbox))
-            .map_err(|error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") })?;
+        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
+            |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
+        )?;
         Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, clock }, thread))
     }
 
@@ -152,7 +158,10 @@ impl Ledger {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
             let name = envelope.name.unwrap_or("unknown");
-            Reply { correlation_id: salutation.correlation_id, ..Reply::rejected(id, name, &self.identity.station, envelope.now, refusal) }
+            Reply {
+                correlation_id: salutation.correlation_id,
+                ..Reply::rejected(id, name, &self.identity.station, envelope.now, refusal)
+            }
         };
         let command = match Command::parse(body, envelope) {
             Ok(command) => command,

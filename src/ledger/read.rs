@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use crate::core::floor::Device;
 use crate::core::device::{Mac, Serial};
+use crate::core::floor::Device;
+use crate::core::image::Image;
 use crate::core::plan::SessionId;
 use crate::core::session::Session;
 use crate::ledger::{Ledger, Recorded, SubmitError};
@@ -67,8 +68,8 @@ impl Ledger {
         self.readers.ask(move |connection| query::sessions(connection, &filter)).await
     }
 
-    pub async fn outcomes(&self) -> Result<Vec<(String, u64)>, SubmitError> {
-        self.readers.ask(query::outcomes).await
+    pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
+        self.readers.ask(tables::images).await
     }
 
     pub async fn device(&self, mac: Mac) -> Result<Option<Device>, SubmitError> {

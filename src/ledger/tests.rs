@@ -5,16 +5,19 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use crate::core::address::Pool;
 use crate::core::command::{Envelope, Status, Transport};
-use crate::core::device::Facts;
+use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::{Compression, Digest, Image};
-use crate::core::observation::{Evidence, Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::observation::{Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk};
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
+use crate::ledger::writer::Writer;
 use crate::ledger::{Clock, Ledger, Receipt, SubmitError};
 
 const START: Timestamp = Timestamp::from_millis(1_763_791_202_113);
@@ -64,15 +67,18 @@ async fn with_project(ledger: &Ledger) {
 }
 
 async fn ask(ledger: &Ledger, n: u8) -> Receipt {
-    let ask = ScriptAsk {
+    ledger.submit(Input::Observed(script(n))).await.unwrap()
+}
+
+fn script(n: u8) -> Observation {
+    Observation::ScriptAsked(Box::new(ScriptAsk {
         serial: crate::core::device::Serial(u64::from(n)),
-        mac: Some(crate::core::device::Mac::new([2, 0, 0, 0, 0, n])),
+        mac: Some(Mac::new([2, 0, 0, 0, 0, n])),
         address: Ipv4Addr::new(127, 0, 0, 1),
         facts: Facts { storage_sectors: Some(1000), ..Facts::default() },
         fresh_session: SessionId(uuid::Uuid::now_v7()),
         fresh_token: "tok".parse().unwrap(),
-    };
-    ledger.submit(Input::Observed(Observation::ScriptAsked(Box::new(ask)))).await.unwrap()
+    }))
 }
 
 #[tokio::test]
@@ -113,7 +119,7 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
     let seen = Evidence {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
-        cache: Some(crate::core::observation::Cache::Dropped),
+        cache: Some(Cache::Dropped),
         warnings: Vec::new(),
     };
     report(Reported::StepCompleted { step: StepName::Verify, evidence: seen }).await.unwrap();
@@ -141,7 +147,9 @@ async fn the_same_command_again_gets_the_same_answer_also_after_a_restart() {
     assert!(second.replayed);
     assert_eq!(second.result, first.result);
     assert_eq!(ledger.newest(), newest);
-    let other = order(&ledger, "project.create", r#"{"command_id":"order-0001","params":{"name":"Other","image":"a.img"}}"#).await;
+    let other =
+        order(&ledger, "project.create", r#"{"command_id":"order-0001","params":{"name":"Other","image":"a.img"}}"#)
+            .await;
     assert_eq!((other.code, other.error.unwrap().code.as_str()), (422, "idempotency_mismatch"));
 }
 
@@ -170,7 +178,9 @@ async fn what_cannot_be_written_has_not_happened() {
     let before = ledger.newest();
     let other = rusqlite::Connection::open(folder.path().join("bootline.db")).unwrap();
     // A full disk, played by a table that takes no more rows.
-    other.execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(FAIL, 'disk is full'); END").unwrap();
+    other
+        .execute_batch("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+        .unwrap();
     let refused = order(&ledger, "project.deactivate", r#"{"params":{"project":"gateway"}}"#).await;
     assert_eq!(refused.code, 503);
     assert!(!ledger.is_healthy());
@@ -195,11 +205,91 @@ async fn a_wrong_token_is_refused_and_a_late_report_changes_nothing() {
     };
     let Err(SubmitError::Refused(refusal)) = report("other", Reported::Finished).await else { panic!("taken") };
     assert_eq!(refusal.code, "bad_token");
-    let failure = Reported::StepFailed { step: StepName::Write, code: "write.download".to_owned(), detail: String::new() };
+    let failure =
+        Reported::StepFailed { step: StepName::Write, code: "write.download".to_owned(), detail: String::new() };
     report("tok", failure).await.unwrap();
     let newest = ledger.newest();
     let late = report("tok", Reported::StepStarted { step: StepName::Write }).await.unwrap();
     let Answer::Refused(refusal) = late.answer else { panic!("taken") };
     assert_eq!((refusal.status, refusal.code.as_str()), (409, "session_closed"));
     assert_eq!(ledger.newest(), newest);
+}
+
+#[tokio::test]
+async fn the_clock_ends_a_session_that_nobody_hears_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::by_hand(START);
+    let (ledger, _) = open(folder.path(), &clock);
+    with_project(&ledger).await;
+    ask(&ledger, 1).await;
+    clock.forward(Duration::from_secs(119));
+    assert!(ledger.submit(Input::Tick).await.unwrap().events.is_empty());
+    clock.forward(Duration::from_secs(1));
+    assert_eq!(ledger.submit(Input::Tick).await.unwrap().events[0].name, "device.interrupted");
+}
+
+/// A random input; numbers choose among few devices, so that they meet.
+fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
+    let mac = Mac::new([2, 0, 0, 0, 0, a % 4]);
+    let address = Ipv4Addr::new(10, 0, 0, 2 + b % 8);
+    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: Some(Serial8(u32::from(a % 4))) });
+    let session = sessions.get(usize::from(b) % sessions.len().max(1)).copied().unwrap_or(SessionId(uuid::Uuid::nil()));
+    let step = if b % 2 == 0 { StepName::Write } else { StepName::Verify };
+    let evidence = Evidence {
+        bytes: Some(1024),
+        sha256: Some(Digest::new([1; 32])),
+        cache: Some(Cache::Direct),
+        warnings: Vec::new(),
+    };
+    let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
+    let dhcp = |kind, identity, requested| Observation::Dhcp(DhcpAsk { kind, mac, identity, requested, anyone: false });
+    Input::Observed(match kind {
+        0 => dhcp(DhcpKind::Discover, identity, None),
+        1 => dhcp(DhcpKind::Request, None, Some(address)),
+        2 => Observation::DhcpReleased { mac, address },
+        3 => Observation::DhcpDeclined { mac, address },
+        4 => script(a % 4),
+        5 => report(Reported::StepStarted { step }),
+        6 => report(Reported::StepCompleted { step, evidence }),
+        7 => report(Reported::Finished),
+        8 => report(Reported::StepFailed { step, code: "write.medium".to_owned(), detail: String::new() }),
+        9 => Observation::Delivered { sink: "mqtt".to_owned(), seq: u64::from(b) },
+        10 => Observation::AlarmRaised { code: format!("a{}", b % 2), detail: "x".to_owned() },
+        11 => Observation::AlarmCleared { code: format!("a{}", b % 2) },
+        _ => return Input::Tick,
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..13, any::<u8>(), any::<u8>()), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::by_hand(START);
+        let connection = crate::store::open(&folder.path().join("x.db")).unwrap();
+        let mut writer = Writer::with(connection, settings(), clock.clone());
+        writer.handle(Input::Observed(Observation::ImageIngested(image()))).unwrap();
+        let body = br#"{"params":{"name":"Gateway","image":"a.img","active":true,"again":"allow"}}"#;
+        let minted_id = "command-0001".parse().unwrap();
+        let envelope = Envelope { name: Some("project.create"), id: None, minted_id, transport: Transport::Rest, now: START };
+        writer.handle(Input::Commanded(Box::new(crate::core::command::Command::parse(body, &envelope).unwrap()))).unwrap();
+        let mut sessions = Vec::new();
+        for what in walk {
+            if what.0 == 12 {
+                clock.forward(Duration::from_secs(u64::from(what.1)));
+            }
+            if let Ok(Receipt { answer: Answer::Session(session), .. }) = writer.handle(input_of(what, &sessions)) {
+                sessions.push(session.id);
+            }
+        }
+        let mut read = crate::store::tables::load(&writer.connection, settings(), clock.now()).unwrap();
+        for n in 0..4 {
+            let device = crate::store::tables::device(&writer.connection, Mac::new([2, 0, 0, 0, 0, n])).unwrap();
+            device.into_iter().for_each(|device| read.learn_device(device));
+        }
+        for id in sessions {
+            let session = crate::store::tables::session(&writer.connection, id).unwrap();
+            session.into_iter().for_each(|session| read.learn_session(session));
+        }
+        prop_assert_eq!(read, writer.floor);
+    }
 }

@@ -30,9 +30,12 @@ const BATCH: usize = 64;
 /// How long a device stays on the floor after it was last seen.
 const KEEP: Duration = Duration::from_secs(3600);
 
+type Outcome = Result<Receipt, SubmitError>;
+type Waiting = oneshot::Sender<Outcome>;
+
 pub struct Job {
     pub input: Input,
-    pub reply: oneshot::Sender<Result<Receipt, SubmitError>>,
+    pub reply: Waiting,
 }
 
 pub struct Writer {
@@ -86,6 +89,37 @@ const fn is_row(note: &Note) -> bool {
     !matches!(note, Note::Sign { .. } | Note::Flow { .. })
 }
 
+#[cfg(test)]
+impl Writer {
+    /// A writer without a thread and without listeners.
+    pub fn with(connection: Connection, settings: crate::core::floor::Settings, clock: Clock) -> Self {
+        let identity = Identity {
+            station: settings.station.clone(),
+            root: String::new(),
+            epoch: "e".to_owned(),
+            version: settings.version.clone(),
+        };
+        Self {
+            floor: Floor::new(settings),
+            connection,
+            seq: 0,
+            announce: watch::channel(0).0,
+            identity: Arc::new(identity),
+            telemetry: broadcast::channel(1).0,
+            tenants: Tenants::default(),
+            healthy: Arc::new(AtomicBool::new(true)),
+            clock,
+        }
+    }
+
+    /// One input, one commit.
+    pub fn handle(&mut self, input: Input) -> Outcome {
+        let (reply, mut answer) = oneshot::channel();
+        self.process(vec![Job { input, reply }]);
+        answer.try_recv().expect("the writer answers before it goes on")
+    }
+}
+
 impl Writer {
     pub fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
         self.publish_tenants();
@@ -126,7 +160,7 @@ impl Writer {
     }
 
     /// Nothing of the batch has happened: the floor is what the tables say.
-    fn give_up(&mut self, error: &StoreError, replies: Vec<(oneshot::Sender<Result<Receipt, SubmitError>>, Result<Receipt, SubmitError>)>, now: Timestamp) {
+    fn give_up(&mut self, error: &StoreError, replies: Vec<(Waiting, Outcome)>, now: Timestamp) {
         tracing::error!(%error, "the ledger cannot write; nothing is acknowledged until it can");
         self.healthy.store(false, Ordering::Relaxed);
         match tables::load(&self.connection, self.floor.settings().clone(), now) {
@@ -151,14 +185,22 @@ impl Writer {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
                 if matches!(input, Input::Tick) {
-                    self.floor.forget_idle(Timestamp::from_millis(now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0)));
+                    self.floor.forget_idle(Timestamp::from_millis(
+                        now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0),
+                    ));
                 }
                 Ok(receipt)
             }
         }
     }
 
-    fn carry_out(&mut self, input: &Input, draft: &mut Draft, now: Timestamp, cause: &Cause) -> Result<Receipt, Refusal> {
+    fn carry_out(
+        &mut self,
+        input: &Input,
+        draft: &mut Draft,
+        now: Timestamp,
+        cause: &Cause,
+    ) -> Result<Receipt, Refusal> {
         let decision = self.floor.decide(input, now)?;
         let mut events = Vec::new();
         for fact in &decision.facts {
@@ -184,9 +226,13 @@ impl Writer {
         let answer = |reply: Reply, events| Ok(Receipt { events, answer: Answer::Reply(Box::new(reply)) });
         if let Some(answered) = before {
             return if answered.content == content {
-                answer(Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply }, Vec::new())
+                answer(
+                    Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply },
+                    Vec::new(),
+                )
             } else {
-                let mismatch = Refusal::new(422, "idempotency_mismatch", format!("command id {id} was used with other content"));
+                let mismatch =
+                    Refusal::new(422, "idempotency_mismatch", format!("command id {id} was used with other content"));
                 answer(self.rejection(command, mismatch, now), Vec::new())
             };
         }
@@ -247,7 +293,8 @@ impl Writer {
 
     /// The ink is dry: now the others may know.
     fn after(&self, draft: &Draft) {
-        let moved = |note: &Note| matches!(note, Note::Leased { .. } | Note::Quarantined { .. } | Note::BootSeen { .. });
+        let moved =
+            |note: &Note| matches!(note, Note::Leased { .. } | Note::Quarantined { .. } | Note::BootSeen { .. });
         if draft.notes.iter().any(moved) {
             self.update_tenants(draft);
         }
@@ -324,20 +371,20 @@ impl Writer {
     }
 
     fn warm_device(&mut self, mac: Mac) -> Result<(), StoreError> {
-        if self.floor.device(mac).is_none() {
-            if let Some(device) = tables::device(&self.connection, mac)? {
-                self.floor.learn_device(device);
-            }
+        if self.floor.device(mac).is_none()
+            && let Some(device) = tables::device(&self.connection, mac)?
+        {
+            self.floor.learn_device(device);
         }
         Ok(())
     }
 
     fn warm_session(&mut self, id: SessionId) -> Result<(), StoreError> {
-        if self.floor.session(id).is_none() {
-            if let Some(session) = tables::session(&self.connection, id)? {
-                self.warm_device(session.mac)?;
-                self.floor.learn_session(session);
-            }
+        if self.floor.session(id).is_none()
+            && let Some(session) = tables::session(&self.connection, id)?
+        {
+            self.warm_device(session.mac)?;
+            self.floor.learn_session(session);
         }
         Ok(())
     }
@@ -346,6 +393,16 @@ impl Writer {
         let session = self.floor.session(id).filter(|session| session.is_open())?;
         let total = session.plan.raw_size_bytes;
         let percent = u8::try_from(bytes.min(total) * 100 / total.max(1)).unwrap_or(100);
-        Some(Telemetry { v: 1, mac: session.mac, session: id, attempt: session.attempt, step, bytes, bytes_total: total, percent, at })
+        Some(Telemetry {
+            v: 1,
+            mac: session.mac,
+            session: id,
+            attempt: session.attempt,
+            step,
+            bytes,
+            bytes_total: total,
+            percent,
+            at,
+        })
     }
 }

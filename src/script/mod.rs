@@ -1,1 +1,97 @@
-//! room
+//! What a module runs: a plan as text for a POSIX shell. Pure.
+//!
+//! A script is a prologue of assignments, every value of it quoted by one function, followed by shell that is the same
+//! for every module (`step/*.sh`): no value is ever pasted into code, and the code is checked as it stands.
+
+mod quote;
+
+use std::net::SocketAddr;
+
+use crate::core::device::Serial;
+use crate::core::image::Compression;
+use crate::core::plan::StoragePath;
+use crate::core::refusal::Refusal;
+use crate::core::session::Session;
+use crate::script::quote::assignment;
+
+/// The path of a session on the device side of the station, below which its image and its reports are.
+pub const SESSIONS: &str = "/device/v1/sessions";
+
+const PROVISION: &str = concat!(
+    include_str!("step/led.sh"),
+    include_str!("step/base.sh"),
+    include_str!("step/check.sh"),
+    include_str!("step/write.sh"),
+    include_str!("step/verify.sh"),
+    include_str!("step/finish.sh"),
+);
+const REFUSE: &str = concat!(include_str!("step/led.sh"), include_str!("step/refuse.sh"));
+
+/// What all scripts of a station have in common.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Where devices reach the station.
+    pub server: SocketAddr,
+    /// How often a running step says how far it is.
+    pub progress_seconds: u16,
+}
+
+impl Setting {
+    /// `192.168.5.1`, with a port where it is not 80.
+    fn authority(&self) -> String {
+        let text = self.server.to_string();
+        text.strip_suffix(":80").map(str::to_owned).unwrap_or(text)
+    }
+}
+
+/// The script that carries out the plan of a session. `serial` is what the device calls itself.
+pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
+    let plan = &session.plan;
+    let server = setting.authority();
+    let base = format!("http://{server}{SESSIONS}/{}", session.id);
+    let compression = match plan.compression {
+        Compression::Raw => "raw",
+        Compression::Xz => "xz",
+    };
+    [
+        "#!/bin/sh\n".to_owned(),
+        assignment("SERIAL", &serial.to_string()),
+        assignment("SERVER", &server),
+        assignment("STORAGE", plan.storage.as_str()),
+        assignment("PART1", &partition(&plan.storage, 1)),
+        assignment("PART2", &partition(&plan.storage, 2)),
+        assignment("SESSION", &session.id.to_string()),
+        assignment("TOKEN", session.token.as_str()),
+        assignment("IMAGE_URL", &format!("{base}/image")),
+        assignment("REPORT_URL", &format!("{base}/report")),
+        assignment("PROGRESS_URL", &format!("{base}/progress")),
+        assignment("PROGRESS_SECONDS", &setting.progress_seconds.max(1).to_string()),
+        assignment("COMPRESSION", compression),
+        assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
+        assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
+        assignment("REGULAR_FILE", if plan.regular_file { "yes" } else { "no" }),
+        PROVISION.to_owned(),
+    ]
+    .concat()
+}
+
+/// The script for a device that there is nothing to do for: the stock initramfs runs whatever it is sent, so a no must
+/// be a script too.
+pub fn refuse(refusal: &Refusal) -> String {
+    [
+        "#!/bin/sh\n".to_owned(),
+        assignment("CODE", &refusal.code),
+        assignment("REASON", &refusal.detail),
+        REFUSE.to_owned(),
+    ]
+    .concat()
+}
+
+/// The kernel's name of a partition: with a `p` between where the disk's name ends in a digit.
+fn partition(storage: &StoragePath, number: u8) -> String {
+    let separator = if storage.as_str().ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+    format!("{storage}{separator}{number}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,26 @@
-//! room
+//! The device's side of the wire: a caged process that boots like a CM4, asks like its Linux stage, and runs the served script.
+//!
+//! ```text
+//! parent (cli)          fleet ── cage ── line ┐   a process outside, async, owns the links and the time limit
+//! gate   (re-executed)  gate                  │   unshares the namespaces before any thread exists, starts process 1
+//! inside (re-executed)  device ── room        │   process 1: private root, then bootloader, then linux
+//!                         ├─ bootloader ── lease, ether, download
+//!                         └─ linux ─────── lease, ether, then curl and sh without capabilities
+//! ```
+//!
+//! May import: core, and the pure files `dhcp::packet`, `dhcp::pi` and `tftp::packet`. Start reading at `device.rs`.
+
+pub mod attend;
+pub mod bootloader;
+pub mod cage;
+pub mod device;
+pub mod download;
+pub mod ether;
+pub mod fleet;
+pub mod gate;
+pub mod lease;
+pub mod line;
+pub mod linux;
+pub mod mounts;
+pub mod net;
+pub mod room;

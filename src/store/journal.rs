@@ -18,13 +18,15 @@ pub struct Recorded {
     /// The last level of the topic.
     pub subject: String,
     pub occurred: Timestamp,
-    /// The CloudEvent, structured JSON.
+    /// The `CloudEvent`, structured JSON.
     pub body: Bytes,
 }
 
 pub fn append(connection: &Connection, event: &Recorded) -> Result<(), StoreError> {
     connection
-        .prepare_cached("INSERT INTO event(seq, id, name, kind, subject, occurred, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .prepare_cached(
+            "INSERT INTO event(seq, id, name, kind, subject, occurred, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
         .execute(rusqlite::params![
             number(event.seq),
             event.id.to_string(),
@@ -48,8 +50,9 @@ pub fn newest(connection: &Connection) -> Result<u64, StoreError> {
 }
 
 pub fn read(connection: &Connection, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT seq, id, name, kind, subject, occurred, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, id, name, kind, subject, occurred, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
     let rows = statement.query_map([number(after), i64::from(limit)], |row| {
         let id: String = row.get(1)?;
         Ok(Recorded {

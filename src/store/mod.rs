@@ -74,7 +74,9 @@ pub enum StoreError {
     #[error("cannot open the database {path}")]
     Open { path: PathBuf, source: rusqlite::Error },
     /// A newer bootline has used this database.
-    #[error("the database {path} has version {version}, this bootline knows versions up to {known}: install the newer one again, or restore a backup")]
+    #[error(
+        "the database {path} has version {version}, this bootline knows versions up to {known}: install the newer one again, or restore a backup"
+    )]
     Newer { path: PathBuf, version: i64, known: usize },
     /// While running: disk full, I/O.
     #[error(transparent)]

@@ -1,10 +1,10 @@
-//! What is asked of the tables from outside: pages of devices and sessions, the files of a boot.
+//! What is asked of the tables from outside: pages of sessions.
 
 use rusqlite::Connection;
 
 use crate::core::device::Mac;
 use crate::core::session::Session;
-use crate::store::{StoreError, count, tables};
+use crate::store::{StoreError, tables};
 
 /// Which sessions; newest first.
 #[derive(Clone, Debug, Default)]
@@ -31,11 +31,4 @@ pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<S
             i64::from(filter.limit),
         ],
     )
-}
-
-/// How many sessions ended in which way; `open` for those that have not.
-pub fn outcomes(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut statement = connection.prepare("SELECT coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, count(row.get(1)?))))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -22,7 +22,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     for project in bodies::<Project>(connection, "project", "SELECT body FROM project")? {
         floor.learn_project(project);
     }
-    for image in bodies::<Image>(connection, "image", "SELECT body FROM image")? {
+    for image in images(connection)? {
         floor.learn_image(image);
     }
     load_addresses(connection, &mut floor)?;
@@ -80,7 +80,9 @@ fn bodies<T: DeserializeOwned>(connection: &Connection, table: &'static str, sql
 pub fn save_project(connection: &Connection, id: &ProjectId, project: Option<&Project>) -> Result<(), StoreError> {
     match project {
         Some(project) => connection
-            .prepare_cached("INSERT INTO project(id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body = excluded.body")?
+            .prepare_cached(
+                "INSERT INTO project(id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body = excluded.body",
+            )?
             .execute([id.as_str(), &to_json("project", project)?])?,
         None => connection.execute("DELETE FROM project WHERE id = ?1", [id.as_str()])?,
     };
@@ -97,7 +99,16 @@ pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) ->
     Ok(())
 }
 
-pub fn save_alarm(connection: &Connection, code: &str, detail: Option<&String>, at: Timestamp) -> Result<(), StoreError> {
+pub fn images(connection: &Connection) -> Result<Vec<Image>, StoreError> {
+    bodies(connection, "image", "SELECT body FROM image")
+}
+
+pub fn save_alarm(
+    connection: &Connection,
+    code: &str,
+    detail: Option<&String>,
+    at: Timestamp,
+) -> Result<(), StoreError> {
     match detail {
         Some(detail) => connection.execute(
             "INSERT INTO alarm(code, detail, at) VALUES (?1, ?2, ?3) ON CONFLICT(code) DO NOTHING",
@@ -130,7 +141,11 @@ pub fn device(connection: &Connection, mac: Mac) -> Result<Option<Device>, Store
 
 /// The device that showed this serial last.
 pub fn device_by_serial(connection: &Connection, serial: Serial) -> Result<Option<Device>, StoreError> {
-    one_device(connection, "SELECT body FROM device WHERE serial = ?1 ORDER BY seen_at DESC LIMIT 1", &serial.to_string())
+    one_device(
+        connection,
+        "SELECT body FROM device WHERE serial = ?1 ORDER BY seen_at DESC LIMIT 1",
+        &serial.to_string(),
+    )
 }
 
 fn one_device(connection: &Connection, sql: &str, key: &str) -> Result<Option<Device>, StoreError> {
@@ -192,7 +207,11 @@ pub fn session(connection: &Connection, id: SessionId) -> Result<Option<Session>
 }
 
 /// `clause` is our own text; values come as parameters.
-pub fn sessions<P: rusqlite::Params>(connection: &Connection, clause: &str, params: P) -> Result<Vec<Session>, StoreError> {
+pub fn sessions<P: rusqlite::Params>(
+    connection: &Connection,
+    clause: &str,
+    params: P,
+) -> Result<Vec<Session>, StoreError> {
     let sql = format!(
         "SELECT id, mac, attempt, project, token, started_at, outcome, ended_at, code, detail, body FROM session {clause}"
     );
@@ -284,11 +303,19 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             Ok(())
         }
         Note::BootFiles { mac, address, files } => {
-            let mut insert = connection
-                .prepare_cached("INSERT INTO boot_file(mac, address, at, name, bytes, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            let mut insert = connection.prepare_cached(
+                "INSERT INTO boot_file(mac, address, at, name, bytes, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
             for file in files {
                 let (mac, address) = (mac.map(|mac| mac.to_string()), address.to_string());
-                insert.execute(rusqlite::params![mac, address, file.at.millis(), file.name, number(file.bytes), file.result.as_str()])?;
+                insert.execute(rusqlite::params![
+                    mac,
+                    address,
+                    file.at.millis(),
+                    file.name,
+                    number(file.bytes),
+                    file.result.as_str()
+                ])?;
             }
             Ok(())
         }

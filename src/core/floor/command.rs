@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::core::command::{Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply};
+use crate::core::command::{
+    Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply,
+};
 use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor};
-use crate::core::image::{Digest, Image};
+use crate::core::image::Image;
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
@@ -59,7 +61,10 @@ impl Floor {
                 let first = named.next().ok_or_else(missing)?;
                 match named.next() {
                     None => Ok(first),
-                    Some(_) => Err(Refusal::invalid("/params/image", format!("several images are called {name:?}; name it by its sha256"))),
+                    Some(_) => Err(Refusal::invalid(
+                        "/params/image",
+                        format!("several images are called {name:?}; name it by its sha256"),
+                    )),
                 }
             }
         }
@@ -130,7 +135,11 @@ impl Floor {
     /// Without rules there is one active project: the others step back.
     fn activate_project(&self, project: &Project) -> Result<Effect, Refusal> {
         if !self.images.contains_key(&project.image) {
-            return Err(Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id)));
+            return Err(Refusal::new(
+                409,
+                "no_image",
+                format!("the image {} of project {} is gone", project.image, project.id),
+            ));
         }
         let revision = project.revision + 1;
         let shown = Project { active: true, revision, ..project.clone() };
@@ -152,7 +161,11 @@ impl Floor {
 
     fn delete_project(&self, project: &Project) -> Result<Effect, Refusal> {
         if project.active {
-            return Err(Refusal::new(409, "wrong_state", format!("project {} is active; deactivate it first", project.id)));
+            return Err(Refusal::new(
+                409,
+                "wrong_state",
+                format!("project {} is active; deactivate it first", project.id),
+            ));
         }
         Ok((vec![Event::ProjectDeleted { project: project.id.clone() }.into()], json!({"project": project})))
     }
@@ -162,7 +175,9 @@ impl Floor {
         if let Some(project) = self.projects.values().find(|project| project.image == image.id) {
             return in_use(format!("project {}", project.id));
         }
-        if let Some(session) = self.sessions.values().find(|session| session.is_open() && session.plan.image == image.id) {
+        if let Some(session) =
+            self.sessions.values().find(|session| session.is_open() && session.plan.image == image.id)
+        {
             return in_use(format!("session {}", session.id));
         }
         let gone = Event::ImageRemoved { image: image.id, name: image.name.clone() };
@@ -224,11 +239,6 @@ impl Floor {
             "alarms": self.alarms,
         })
     }
-
-    /// Which file may go: the image is in no project and in no open session.
-    pub fn uses_image(&self, image: &Digest) -> bool {
-        self.images.contains_key(image)
-    }
 }
 
 fn deactivate_project(project: &Project) -> Effect {
@@ -255,14 +265,18 @@ fn project_id(name: &str) -> Result<ProjectId, Refusal> {
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(Refusal::invalid("/params/name", "a name has at most 200 characters and none for control"));
     }
-    ProjectId::from_name(name).ok_or_else(|| Refusal::invalid("/params/name", format!("no letter or digit in {name:?} to make an id of")))
+    ProjectId::from_name(name)
+        .ok_or_else(|| Refusal::invalid("/params/name", format!("no letter or digit in {name:?} to make an id of")))
 }
 
 /// An outcome is never better than the evidence, so the read-back cannot be switched off.
 fn verified(verify: bool) -> Result<(), Refusal> {
     match verify {
         true => Ok(()),
-        false => Err(Refusal::invalid("/params/verify", "false is not possible: a device passes only when its medium was read back")),
+        false => Err(Refusal::invalid(
+            "/params/verify",
+            "false is not possible: a device passes only when its medium was read back",
+        )),
     }
 }
 

@@ -104,14 +104,23 @@ impl Floor {
         };
         let held = |code: &str, why: String| Err(Refusal::new(409, code, why));
         if device.finished && project.again == Again::Refuse {
-            return held("already_provisioned", format!("device {mac} is provisioned; device.authorize allows one more attempt"));
+            return held(
+                "already_provisioned",
+                format!("device {mac} is provisioned; device.authorize allows one more attempt"),
+            );
         }
         if device.last_outcome == Some(Outcome::Aborted) {
-            return held("aborted", format!("the last attempt on device {mac} was aborted; device.authorize allows one more"));
+            return held(
+                "aborted",
+                format!("the last attempt on device {mac} was aborted; device.authorize allows one more"),
+            );
         }
         if device.failures >= self.settings.max_attempts {
             let failures = device.failures;
-            return held("attempts_used_up", format!("device {mac} failed {failures} times in a row and is held; look at it, then device.authorize"));
+            return held(
+                "attempts_used_up",
+                format!("device {mac} failed {failures} times in a row and is held; look at it, then device.authorize"),
+            );
         }
         Ok(project)
     }
@@ -181,7 +190,9 @@ impl Floor {
 
     fn begin(&mut self, event: &Event, at: Timestamp) {
         let Event::DeviceStarted { device: reference, facts, plan } = event else { return };
-        let (Some(id), Some(attempt), Some(project)) = (reference.session, reference.attempt, reference.project.clone()) else {
+        let (Some(id), Some(attempt), Some(project)) =
+            (reference.session, reference.attempt, reference.project.clone())
+        else {
             return;
         };
         if let Some(device) = self.devices.get_mut(&reference.mac) {

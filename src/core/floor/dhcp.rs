@@ -97,7 +97,9 @@ impl Floor {
                 }
             },
             DhcpKind::Request => match ask.requested {
-                Some(address) if self.addresses.may_have(ask.mac, address, now) => self.leased(ask.mac, address, facts, now),
+                Some(address) if self.addresses.may_have(ask.mac, address, now) => {
+                    self.leased(ask.mac, address, facts, now)
+                }
                 Some(_) => DhcpVerdict::Nak,
                 None => self
                     .addresses
@@ -126,9 +128,9 @@ impl Floor {
     /// Only the device that was given an address can say that it is taken: else anyone could empty the pool.
     pub(super) fn dhcp_declined(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Decision {
         match self.addresses.mac_of(address) == Some(mac) {
-            true => Decision::noted(vec![
-                Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into(),
-            ]),
+            true => {
+                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
+            }
             false => Decision::noted(Vec::new()),
         }
     }

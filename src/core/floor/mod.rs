@@ -15,14 +15,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::core::address::{AddressBook, Pool};
-use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
-use crate::core::event::{DeviceRef, Event};
+use crate::core::device::{BootIdentity, Mac, Serial};
+use crate::core::event::Event;
 use crate::core::image::{Digest, Image};
 use crate::core::observation::{FileServed, Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
-use crate::core::session::{Outcome, Session};
+use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
@@ -71,21 +71,54 @@ pub enum Fact {
 /// A private fact: a row without a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    Leased { mac: Mac, address: Ipv4Addr, until: Timestamp },
-    Released { mac: Mac, address: Ipv4Addr },
-    Quarantined { address: Ipv4Addr, until: Timestamp },
+    Leased {
+        mac: Mac,
+        address: Ipv4Addr,
+        until: Timestamp,
+    },
+    Released {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    Quarantined {
+        address: Ipv4Addr,
+        until: Timestamp,
+    },
     /// A boot client showed itself by option 97.
-    BootSeen { mac: Mac, identity: BootIdentity },
+    BootSeen {
+        mac: Mac,
+        identity: BootIdentity,
+    },
     /// Secret, so not in the event that begins the session.
-    TokenIssued { session: SessionId, token: Token },
-    BootFiles { mac: Option<Mac>, address: Ipv4Addr, files: Vec<FileServed> },
+    TokenIssued {
+        session: SessionId,
+        token: Token,
+    },
+    BootFiles {
+        mac: Option<Mac>,
+        address: Ipv4Addr,
+        files: Vec<FileServed>,
+    },
     /// A report for a session that had ended; recorded, and nothing changes.
-    LateReport { session: SessionId, what: Reported },
-    CursorMoved { sink: String, seq: u64 },
+    LateReport {
+        session: SessionId,
+        what: Reported,
+    },
+    CursorMoved {
+        sink: String,
+        seq: u64,
+    },
     /// A sign of life; in memory only.
-    Sign { session: SessionId, bytes: Option<u64> },
+    Sign {
+        session: SessionId,
+        bytes: Option<u64>,
+    },
     /// How the image response goes; in memory only.
-    Flow { session: SessionId, bytes: u64, open: u32 },
+    Flow {
+        session: SessionId,
+        bytes: u64,
+        open: u32,
+    },
 }
 
 impl From<Event> for Fact {
@@ -143,16 +176,8 @@ impl Floor {
         self.projects.get(id)
     }
 
-    pub fn projects(&self) -> impl Iterator<Item = &Project> {
-        self.projects.values()
-    }
-
     pub fn image(&self, id: &Digest) -> Option<&Image> {
         self.images.get(id)
-    }
-
-    pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.images.values()
     }
 
     pub fn device(&self, mac: Mac) -> Option<&Device> {
@@ -173,10 +198,6 @@ impl Floor {
 
     pub fn cursor(&self, sink: &str) -> u64 {
         self.cursors.get(sink).copied().unwrap_or(0)
-    }
-
-    pub fn cursors(&self) -> &BTreeMap<String, u64> {
-        &self.cursors
     }
 
     /// Puts what the tables say of a device onto the floor.
@@ -245,7 +266,8 @@ impl Floor {
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
             Observation::BootFiles { address, files } => Ok(Decision::noted(vec![
-                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }.into(),
+                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }
+                    .into(),
             ])),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
@@ -255,7 +277,13 @@ impl Floor {
             }
             Observation::ImageIngested(image) => Ok(self.image_ingested(image)),
             Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
-                Event::ImageRejected { name: name.clone(), code: code.clone(), detail: detail.clone(), sha256: *sha256 }.into(),
+                Event::ImageRejected {
+                    name: name.clone(),
+                    code: code.clone(),
+                    detail: detail.clone(),
+                    sha256: *sha256,
+                }
+                .into(),
             ])),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),

@@ -33,7 +33,11 @@ impl Floor {
                 // The device's curl retries: the same attempt, the same script.
                 return Ok(Decision { facts, answer: Answer::Session(Box::new(open.clone())) });
             }
-            facts.push(self.interrupted(open, "rebooted", "the device asked for a new script in the middle of a session"));
+            facts.push(self.interrupted(
+                open,
+                "rebooted",
+                "the device asked for a new script in the middle of a session",
+            ));
         }
         let reference = DeviceRef { serial: Some(ask.serial), serial8: Some(ask.serial.low()), ..self.reference(mac) };
         match self.start(mac, ask, &reference) {
@@ -56,7 +60,8 @@ impl Floor {
         for fact in &facts {
             ahead.apply(fact, now);
         }
-        let answer = ahead.sessions.remove(&session).map_or(Answer::Noted, |session| Answer::Session(Box::new(session)));
+        let answer =
+            ahead.sessions.remove(&session).map_or(Answer::Noted, |session| Answer::Session(Box::new(session)));
         Decision { facts, answer }
     }
 
@@ -98,8 +103,14 @@ impl Floor {
         let rebooted = self.open_session(mac).is_some();
         let project = self.may_start(mac)?;
         let device = self.devices.get(&mac);
-        if rebooted && device.is_some_and(|device| !device.authorized && device.failures + 1 >= self.settings.max_attempts) {
-            return Err(Refusal::new(409, "attempts_used_up", format!("device {mac} broke off too often and is held; look at it, then device.authorize")));
+        if rebooted
+            && device.is_some_and(|device| !device.authorized && device.failures + 1 >= self.settings.max_attempts)
+        {
+            return Err(Refusal::new(
+                409,
+                "attempts_used_up",
+                format!("device {mac} broke off too often and is held; look at it, then device.authorize"),
+            ));
         }
         let plan = self.plan(project, ask)?;
         Ok(Event::DeviceStarted {
@@ -118,17 +129,21 @@ impl Floor {
     }
 
     fn plan(&self, project: &Project, ask: &ScriptAsk) -> Result<Plan, Refusal> {
-        let image = self
-            .images
-            .get(&project.image)
-            .ok_or_else(|| Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id)))?;
+        let image = self.images.get(&project.image).ok_or_else(|| {
+            Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id))
+        })?;
         // The query tells the size of the eMMC alone; other storage is measured by the script.
         if project.storage == crate::core::plan::StoragePath::default() {
             let Some(size) = ask.facts.storage_bytes().filter(|size| *size > 0) else {
-                return Err(Refusal::new(409, "no_storage", "the module shows no storage; a Lite module needs a card or another storage in its project"));
+                return Err(Refusal::new(
+                    409,
+                    "no_storage",
+                    "the module shows no storage; a Lite module needs a card or another storage in its project",
+                ));
             };
             if image.raw_size_bytes > size {
-                let detail = format!("image {:?} needs {} bytes, the storage has {size}", image.name, image.raw_size_bytes);
+                let detail =
+                    format!("image {:?} needs {} bytes, the storage has {size}", image.name, image.raw_size_bytes);
                 return Err(Refusal::new(409, "image_too_large", detail));
             }
         }
@@ -208,7 +223,13 @@ impl Floor {
         }
     }
 
-    fn step_completed(&self, session: &Session, step: StepName, evidence: &Evidence, now: Timestamp) -> Result<Decision, Refusal> {
+    fn step_completed(
+        &self,
+        session: &Session,
+        step: StepName,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
         if session.has_done(step) {
             return Ok(Decision::noted(vec![Note::Sign { session: session.id, bytes: None }.into()]));
         }
@@ -245,7 +266,8 @@ impl Floor {
 
     /// Passed is said here and nowhere else, and only on a read-back that was checked when it came in.
     fn finished(&self, session: &Session, now: Timestamp) -> Result<Decision, Refusal> {
-        let proof = Self::evidence(session, StepName::Verify).and_then(|evidence| Some((evidence.sha256?, evidence.bytes?, evidence.cache?)));
+        let proof = Self::evidence(session, StepName::Verify)
+            .and_then(|evidence| Some((evidence.sha256?, evidence.bytes?, evidence.cache?)));
         let Some((sha256, bytes, cache)) = proof.filter(|_| session.running.is_none()) else {
             return Err(Refusal::new(409, "wrong_state", "a session finishes after its medium was read back"));
         };
@@ -299,7 +321,14 @@ impl Floor {
                 if life.open_images > 0 {
                     let stalled = now.since(life.last_byte) >= deadlines.stall;
                     let minutes = deadlines.stall.as_secs() / 60;
-                    return stalled.then(|| self.failed(session, None, "stalled", &format!("no byte of the image was taken for {minutes} min")));
+                    return stalled.then(|| {
+                        self.failed(
+                            session,
+                            None,
+                            "stalled",
+                            &format!("no byte of the image was taken for {minutes} min"),
+                        )
+                    });
                 }
                 let silent = now.since(life.last_sign) >= deadlines.silence;
                 let seconds = deadlines.silence.as_secs();
@@ -317,7 +346,13 @@ fn closed(session: &Session) -> Refusal {
 /// Does the evidence bear out what the report says? 400: it says too little. 409: it shows a failure.
 fn proves(plan: &Plan, step: StepName, evidence: &Evidence) -> Result<(), Refusal> {
     let size = plan.raw_size_bytes;
-    let short = |deed: &str, bytes: u64| Refusal::new(409, &format!("{}.size", step.as_str()), format!("{bytes} bytes were {deed}, the image has {size}"));
+    let short = |deed: &str, bytes: u64| {
+        Refusal::new(
+            409,
+            &format!("{}.size", step.as_str()),
+            format!("{bytes} bytes were {deed}, the image has {size}"),
+        )
+    };
     match step {
         StepName::Write => match evidence.bytes {
             Some(bytes) if bytes != size => Err(short("written", bytes)),
@@ -338,7 +373,11 @@ fn proves(plan: &Plan, step: StepName, evidence: &Evidence) -> Result<(), Refusa
                 return Err(Refusal::new(409, "verify.mismatch", detail));
             }
             if cache == Cache::NotDropped && !plan.regular_file {
-                return Err(Refusal::new(409, "verify.cached", "the read-back came through the page cache, which proves nothing of the medium"));
+                return Err(Refusal::new(
+                    409,
+                    "verify.cached",
+                    "the read-back came through the page cache, which proves nothing of the medium",
+                ));
             }
             Ok(())
         }

@@ -84,11 +84,21 @@ impl World {
     }
 
     fn discover(&mut self, n: u8) -> DhcpVerdict {
-        let identity = Some(BootIdentity { family: Family::Pi4, revision: Some(Revision(0xc0_3140)), serial8: Some(Serial8(u32::from(n))) });
+        let identity = Some(BootIdentity {
+            family: Family::Pi4,
+            revision: Some(Revision(0xc0_3140)),
+            serial8: Some(Serial8(u32::from(n))),
+        });
         self.dhcp(n, DhcpKind::Discover, identity, None)
     }
 
-    fn dhcp(&mut self, n: u8, kind: DhcpKind, identity: Option<BootIdentity>, requested: Option<Ipv4Addr>) -> DhcpVerdict {
+    fn dhcp(
+        &mut self,
+        n: u8,
+        kind: DhcpKind,
+        identity: Option<BootIdentity>,
+        requested: Option<Ipv4Addr>,
+    ) -> DhcpVerdict {
         let ask = DhcpAsk { kind, mac: mac(n), identity, requested, anyone: false };
         match self.tell(Observation::Dhcp(ask)) {
             Ok(Answer::Dhcp(verdict)) => verdict,
@@ -222,7 +232,10 @@ fn a_finished_device_is_not_written_again_unless_authorised_and_then_once() {
     world.pass(100);
     world.news();
     assert_eq!(world.discover(1), DhcpVerdict::Silent, "its bootloader goes on to its next boot mode");
-    assert!(matches!(world.dhcp(1, DhcpKind::Discover, None, None), DhcpVerdict::Lease(_)), "its Linux stage is answered");
+    assert!(
+        matches!(world.dhcp(1, DhcpKind::Discover, None, None), DhcpVerdict::Lease(_)),
+        "its Linux stage is answered"
+    );
     assert_eq!(world.script(1), Err("already_provisioned".to_owned()));
     assert_eq!(world.news(), ["device.discovered", "device.refused"], "said once, not at DHCP and at the script");
     world.order("device.authorize", r#"{"device":"020000000001"}"#).unwrap();
@@ -286,10 +299,16 @@ fn no_evidence_no_pass() {
     }
     let mut world = World::ready();
     let session = world.script(1).unwrap();
-    assert_eq!(world.report(session, completed(StepName::Verify, good())), Err("wrong_state".to_owned()), "nothing was written");
+    assert_eq!(
+        world.report(session, completed(StepName::Verify, good())),
+        Err("wrong_state".to_owned()),
+        "nothing was written"
+    );
     world.report(session, completed(StepName::Write, Evidence::default())).unwrap();
     assert_eq!(world.report(session, Reported::Finished), Err("wrong_state".to_owned()));
-    for evidence in [Evidence { sha256: None, ..good() }, Evidence { bytes: None, ..good() }, Evidence { cache: None, ..good() }] {
+    for evidence in
+        [Evidence { sha256: None, ..good() }, Evidence { bytes: None, ..good() }, Evidence { cache: None, ..good() }]
+    {
         assert_eq!(world.report(session, completed(StepName::Verify, evidence)), Err("invalid_params".to_owned()));
     }
 }
@@ -394,7 +413,10 @@ fn identities_are_never_merged_silently() {
     let answer = world.tell(Observation::ScriptAsked(Box::new(ask(None, 2, lease.address)))).unwrap();
     let Answer::Session(session) = answer else { panic!("{answer:?}") };
     assert_eq!(session.mac, mac(2), "an empty mac is taken from the lease");
-    assert_eq!(code(world.tell(Observation::ScriptAsked(Box::new(ask(None, 4, Ipv4Addr::LOCALHOST)))).unwrap()), "unknown_device");
+    assert_eq!(
+        code(world.tell(Observation::ScriptAsked(Box::new(ask(None, 4, Ipv4Addr::LOCALHOST)))).unwrap()),
+        "unknown_device"
+    );
 }
 
 #[test]
@@ -434,8 +456,15 @@ fn happen(world: &mut World, sessions: &mut Vec<SessionId>, what: (u8, u8, u8)) 
         5 => world.pass(u64::from(b) * 4),
         6 => drop(world.order("device.authorize", &format!(r#"{{"device":"{}"}}"#, mac(n)))),
         7 => drop(world.order("device.abort", &format!(r#"{{"device":"{}"}}"#, mac(n)))),
-        8 => drop(world.order(["project.activate", "project.deactivate"][usize::from(b % 2)], r#"{"project":"gateway"}"#)),
-        9 => drop(world.order("project.create", &format!(r#"{{"name":"p{n}","image":"a.img","active":true,"again":"allow"}}"#))),
+        8 => drop(
+            world.order(["project.activate", "project.deactivate"][usize::from(b % 2)], r#"{"project":"gateway"}"#),
+        ),
+        9 => {
+            drop(world.order(
+                "project.create",
+                &format!(r#"{{"name":"p{n}","image":"a.img","active":true,"again":"allow"}}"#),
+            ))
+        }
         _ => {
             if let Some(session) = sessions.last().copied() {
                 let _ = world.tell(Observation::ImageFlow { session, bytes: u64::from(b), open: u32::from(a % 2) });
@@ -445,8 +474,6 @@ fn happen(world: &mut World, sessions: &mut Vec<SessionId>, what: (u8, u8, u8)) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 300 } else { 2000 }))]
-
     #[test]
     fn whatever_happens_the_laws_hold(walk in prop::collection::vec((0u8..11, any::<u8>(), any::<u8>()), 1..120)) {
         let mut world = World::ready();

@@ -1,0 +1,274 @@
+//! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
+
+mod journal_log;
+mod lock;
+mod sweep;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::core::observation::{Input, Observation};
+use crate::dhcp::Dhcp;
+use crate::dhcp::interface::{Claim, Interface};
+use crate::http::{self, Listener};
+use crate::images::Images;
+use crate::ledger::{Clock, Ledger};
+use crate::metrics::Metrics;
+use crate::tftp::{self, Tftp};
+
+/// How long those who talk to devices and operators may take to stop.
+const FRONT: Duration = Duration::from_secs(8);
+/// How long the buses may take to send what is left.
+const BACK: Duration = Duration::from_secs(8);
+
+/// Every socket is bound; nothing is served yet.
+pub struct Agent {
+    interface: Interface,
+    claim: Claim,
+    ledger: Ledger,
+    writer: JoinHandle<()>,
+    images: Images,
+    dhcp: Option<Dhcp>,
+    tftp: Tftp,
+    devices: Listener,
+    operators: Listener,
+    bus: Bus,
+    metrics: Metrics,
+    server: SocketAddr,
+    _lock: lock::Lock,
+}
+
+/// Where the agent listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    pub tftp: SocketAddr,
+    pub devices: SocketAddr,
+    pub operators: SocketAddr,
+    /// The embedded broker, if there is one.
+    pub mqtt: Option<SocketAddr>,
+}
+
+impl Agent {
+    pub async fn bind(config: Config) -> Result<Self> {
+        let lock = lock::Lock::take(&config.data)?;
+        let interface = Interface::open(&config.interface)?;
+        let claim = interface.claim(config.server, config.prefix_len).await?;
+        let database = config.data.join("bootline.db");
+        let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
+        let images = Images::open(&config.data, ledger.clone())?;
+        sweep::missing_files(&ledger, &images).await?;
+        let dhcp = match config.dhcp {
+            Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
+            None => None,
+        };
+        let mtu = interface.mtu().await?;
+        let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
+        let devices = Listener::bind("devices", config.http.devices.into()).await?;
+        let operators = Listener::bind("operators", config.http.operators).await?;
+        let bus = Bus::bind(config.bus, ledger.clone()).await?;
+        let metrics = Metrics::new(ledger.clone());
+        // The bound one: its port may have been left to the system.
+        let server = devices.address()?;
+        Ok(Self {
+            interface,
+            claim,
+            ledger,
+            writer,
+            images,
+            dhcp,
+            tftp,
+            devices,
+            operators,
+            bus,
+            metrics,
+            server,
+            _lock: lock,
+        })
+    }
+
+    pub fn addresses(&self) -> Result<Addresses> {
+        Ok(Addresses {
+            tftp: self.tftp.address()?,
+            devices: self.devices.address()?,
+            operators: self.operators.address()?,
+            mqtt: self.bus.broker(),
+        })
+    }
+
+    /// Serves until `stop` is cancelled or a part of the agent ends by itself.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let ledger = self.ledger.clone();
+        let version = ledger.identity().version.clone();
+        ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
+        let Running { mut front, mut back, writer, interface, claim, _lock } = self.start();
+        tracing::info!("ready");
+
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            ended = front.first() => ended,
+            ended = back.first() => ended,
+        };
+        let reason = match &ended {
+            Ok(()) => "told to stop".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        tracing::info!(reason, "stopping");
+        let front = front.drain(FRONT).await;
+        // A ledger that cannot write any more cannot record its end either.
+        let recorded = ledger.submit(Input::Observed(Observation::StationStopping { reason })).await;
+        let back = back.drain(BACK).await;
+        drop(ledger);
+        let written = lay_down(writer).await;
+        let given_back = interface.give_back(claim).await;
+        interface.close().await;
+        ended?;
+        front?;
+        back?;
+        recorded.context("cannot record the end of the station")?;
+        written?;
+        given_back?;
+        Ok(())
+    }
+
+    /// The front talks to devices and operators; the back carries the news out, and ends after it.
+    fn start(self) -> Running {
+        let Self { ledger, images, metrics, .. } = self;
+        let mut back = Tasks::default();
+        let (bus, counting) = (self.bus, metrics.clone());
+        back.spawn("bus", move |stop| async move { Ok(bus.run(stop).await?) });
+        back.spawn("metrics", move |stop| async move { Ok(counting.run(stop).await?) });
+        back.spawn("log", {
+            let ledger = ledger.clone();
+            move |stop| async move { journal_log::run(ledger, stop).await }
+        });
+
+        let mut front = Tasks::default();
+        if let Some(dhcp) = self.dhcp {
+            front.spawn("dhcp", move |stop| async move { Ok(dhcp.run(stop).await?) });
+        }
+        let (tftp, library) = (self.tftp, images.clone());
+        front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
+        front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });
+        front.spawn("clock", {
+            let ledger = ledger.clone();
+            move |stop| async move { tick(ledger, stop).await }
+        });
+        let side = http::device::Device::new(ledger.clone(), images.clone(), self.server);
+        let (devices, router) = (self.devices, http::device::router(side.clone()));
+        front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
+        front.spawn("image flow", move |stop| async move {
+            side.run(stop).await;
+            Ok(())
+        });
+        let router = http::operator::router(http::operator::Operator { ledger, images, metrics });
+        let operators = self.operators;
+        front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });
+        Running { front, back, writer: self.writer, interface: self.interface, claim: self.claim, _lock: self._lock }
+    }
+}
+
+/// An agent that serves.
+struct Running {
+    front: Tasks,
+    back: Tasks,
+    writer: JoinHandle<()>,
+    interface: Interface,
+    claim: Claim,
+    _lock: lock::Lock,
+}
+
+/// The writer ends when the last handle of the ledger is gone. A task that was cut off may hold one a little longer;
+/// what is written is safe either way.
+async fn lay_down(writer: JoinHandle<()>) -> Result<()> {
+    let limit = Instant::now() + BACK;
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    while !writer.is_finished() && Instant::now() < limit {
+        looks.tick().await;
+    }
+    if !writer.is_finished() {
+        tracing::warn!("the ledger's thread is left behind");
+        return Ok(());
+    }
+    writer.join().map_err(|_| anyhow!("the ledger's thread ended in a panic"))
+}
+
+/// Once a second the core learns what time it is.
+async fn tick(ledger: Ledger, stop: CancellationToken) -> Result<()> {
+    let mut seconds = tokio::time::interval_at(Instant::now() + Duration::from_secs(1), Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = seconds.tick() => {
+                // A ledger that cannot write is told in its own log and in /readyz; the next second tries again.
+                if let Err(error) = ledger.submit(Input::Tick).await {
+                    tracing::debug!(%error, "a tick came to nothing");
+                }
+            }
+        }
+    }
+}
+
+/// Named tasks that somebody waits for, and the word that ends them.
+#[derive(Default)]
+struct Tasks {
+    set: JoinSet<(&'static str, Result<()>)>,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    fn spawn<F, T>(&mut self, name: &'static str, task: F)
+    where
+        F: FnOnce(CancellationToken) -> T,
+        T: Future<Output = Result<()>> + Send + 'static,
+    {
+        let task = task(self.stop.clone());
+        self.set.spawn(async move { (name, task.await) });
+    }
+
+    /// The first to end, which nobody asked for.
+    async fn first(&mut self) -> Result<()> {
+        match self.set.join_next().await {
+            Some(Ok((name, Ok(())))) => bail!("{name} ended by itself"),
+            Some(Ok((name, Err(error)))) => Err(error.context(format!("{name} failed"))),
+            Some(Err(error)) => Err(error.into()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells all of them to stop and waits for them, for a bounded time.
+    async fn drain(mut self, limit: Duration) -> Result<()> {
+        self.stop.cancel();
+        let all = async {
+            while let Some(ended) = self.set.join_next().await {
+                let (name, result) = ended?;
+                result.with_context(|| format!("{name} failed while it stopped"))?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(limit, all).await.unwrap_or_else(|_| {
+            tracing::warn!(seconds = limit.as_secs(), "some parts did not stop in time and are cut off");
+            Ok(())
+        })
+    }
+}
+
+/// Makes the folder of the data, readable by its owner alone: it holds tokens.
+fn make_folder(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the data folder {}", path.display()))
+}

@@ -1,0 +1,76 @@
+//! Each fault of a configuration has its sentence, and the committed file is what the defaults are.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::config::{Config, ConfigError, checked, parse};
+
+fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(name, word)| ((*name).to_owned(), (*word).to_owned())).collect();
+    parse(Path::new("x.yml"), text, &environment).and_then(checked)
+}
+
+#[test]
+fn the_committed_file_says_what_the_defaults_are() {
+    let committed = read(include_str!("../../conf/bootline.yml"), &[]).unwrap();
+    let empty = read("", &[]).unwrap();
+    let range = empty.core.pool.clone();
+    assert_eq!(format!("{:?}", committed.core.pool.lease), format!("{:?}", range.lease));
+    // The range of the file leaves out the station's own address, which is never handed out anyway.
+    let text = |config: &Config| {
+        format!(
+            "{:?}",
+            Config {
+                core: crate::core::floor::Settings { pool: range.clone(), ..config.core.clone() },
+                ..config.clone()
+            }
+        )
+    };
+    assert_eq!(text(&committed), text(&empty));
+}
+
+#[test]
+fn each_fault_is_named_with_its_place_and_value() {
+    for (text, parts) in [
+        ("station:\n  id: st-01\n  colour: red\n", &["colour", "line 3", "column"][..]),
+        ("network:\n  interfce: eth0\n", &["interfce", "line 2"]),
+        ("network: {address: 192.168.5.1}\n", &["192.168.5.1", "prefix length"]),
+        (
+            "network: {dhcp: {range: 10.0.0.2-10.0.0.9}}\n",
+            &["network.dhcp.range", "10.0.0.2", "192.168.0.1-192.168.255.254"],
+        ),
+        ("network: {dhcp: {lease: soon}}\n", &["soon", "duration"]),
+        ("network: {dhcp: {serve: everyone}}\n", &["everyone"]),
+        ("network: {dhcp: {reservations: [{mac: 'x', address: 192.168.5.9}]}}\n", &["not a MAC address"]),
+        ("station: {id: 'a b'}\n", &["station.id", "a b"]),
+        ("station: {root: 'a//b'}\n", &["station.root"]),
+        ("bus: {mqtt: maybe}\n", &["maybe", "embedded, off or"]),
+        ("bus: {mqtt: {url: 'http://x'}}\n", &["bus.mqtt.url", "http://x"]),
+        ("bus: {mqtt: {url: 'mqtt://x', password: geheim}}\n", &["password"]),
+        ("bus: {mqtt_listen: '0.0.0.0:1883'}\n", &["bus.mqtt_listen", "loopback"]),
+        ("bus: {nats: {url: 'nats://x', username: me}}\n", &["bus.nats"]),
+        ("http: {operators: here}\n", &["here"]),
+    ] {
+        let error = read(text, &[]).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{text}: {error} lacks {part}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_overrides_any_value_and_is_named_in_errors() {
+    let config = read("station: {id: a}\n", &[("BOOTLINE__STATION__ID", "b"), ("BOOTLINE__BUS__MQTT", "off")]).unwrap();
+    assert_eq!(config.core.station, "b");
+    assert!(matches!(config.bus.mqtt, crate::bus::Mqtt::Off));
+    let error = read("", &[("BOOTLINE__STATION__COLOUR", "red")]).unwrap_err().to_string();
+    assert!(error.contains("BOOTLINE__STATION__COLOUR") && error.contains("colour"), "{error}");
+}
+
+#[test]
+fn a_broker_of_the_site_is_one_line() {
+    let config = read("bus: {mqtt: {url: 'mqtts://broker.example:8884'}}\n", &[]).unwrap();
+    let crate::bus::Mqtt::Broker(broker) = config.bus.mqtt else { panic!("{:?}", config.bus) };
+    assert_eq!((broker.host.as_str(), broker.port, broker.tls.is_some()), ("broker.example", 8884, true));
+}

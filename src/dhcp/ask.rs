@@ -1,0 +1,156 @@
+//! What a DHCP message means to the station: an observation for the ledger, or nothing.
+
+use std::net::Ipv4Addr;
+
+use crate::core::observation::{DhcpAsk, DhcpKind, Observation};
+use crate::dhcp::packet::{Kind, Message, Op, code};
+use crate::dhcp::pi;
+
+/// Whom the station serves besides the devices that it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// Boot clients whose option 97 shows a Raspberry Pi.
+    Pi,
+    /// Those, and every client that boots from the network (PXE, UEFI HTTP).
+    PiPxe,
+    All,
+}
+
+/// Nothing for what is looped, relayed by nobody we could answer, or meant for another server.
+pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<Observation> {
+    if message.op != Op::Request || !message.chaddr.is_unicast() || !can_relay(message.giaddr, server) {
+        return None;
+    }
+    // A client that has taken another server's offer names that server.
+    if message.address(code::SERVER_ID).is_some_and(|chosen| chosen != server) {
+        return None;
+    }
+    let mac = message.chaddr;
+    let current = Some(message.ciaddr).filter(|address| !address.is_unspecified());
+    let asked = message.address(code::REQUESTED_ADDRESS).filter(|address| !address.is_unspecified());
+    let ask = |kind, requested| {
+        let anyone = may_be_anyone(message, serve);
+        Some(Observation::Dhcp(DhcpAsk { kind, mac, identity: pi::identify(message), requested, anyone }))
+    };
+    match message.kind()? {
+        Kind::Discover => ask(DhcpKind::Discover, asked),
+        Kind::Request => ask(DhcpKind::Request, asked.or(current)),
+        Kind::Inform => ask(DhcpKind::Inform, current),
+        Kind::Release => Some(Observation::DhcpReleased { mac, address: current? }),
+        Kind::Decline => Some(Observation::DhcpDeclined { mac, address: asked? }),
+        Kind::Offer | Kind::Ack | Kind::Nak => None,
+    }
+}
+
+fn may_be_anyone(message: &Message, serve: Serve) -> bool {
+    let class = message.option(code::VENDOR_CLASS).unwrap_or_default();
+    match serve {
+        Serve::Pi => false,
+        Serve::PiPxe => class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"),
+        Serve::All => true,
+    }
+}
+
+fn can_relay(giaddr: Ipv4Addr, server: Ipv4Addr) -> bool {
+    let is_host = !giaddr.is_multicast() && !giaddr.is_broadcast() && !giaddr.is_loopback();
+    giaddr.is_unspecified() || (is_host && giaddr != server)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::device::{Family, Mac};
+
+    const SERVER: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 99);
+
+    fn message(kind: Kind) -> Message {
+        Message::request(1, Mac::new([0xe4, 0x5f, 1, 2, 3, 4]), vec![(code::KIND, vec![kind as u8])])
+    }
+
+    fn ask(message: &Message, serve: Serve) -> Option<DhcpAsk> {
+        match observation(message, SERVER, serve)? {
+            Observation::Dhcp(ask) => Some(ask),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_golden_discovers_show_their_devices() {
+        for (text, family) in [
+            (include_str!("../../tests/vectors/dhcp/pi4-discover.hex"), Some(Family::Pi4)),
+            (include_str!("../../tests/vectors/dhcp/pi5-discover.hex"), Some(Family::Pi5)),
+            (include_str!("../../tests/vectors/dhcp/pi3-rom-discover.hex"), Some(Family::Pi3)),
+            (include_str!("../../tests/vectors/dhcp/pi3-bootcode-discover.hex"), Some(Family::Pi3)),
+            (include_str!("../../tests/vectors/dhcp/udhcpc-discover.hex"), None),
+            (include_str!("../../tests/vectors/dhcp/uefi-http-discover.hex"), None),
+        ] {
+            let ask = ask(&Message::parse(&crate::dhcp::tests::bytes(text)).unwrap(), Serve::Pi).unwrap();
+            assert_eq!(ask.kind, DhcpKind::Discover);
+            assert_eq!(ask.identity.map(|identity| identity.family), family, "{text}");
+            assert!(!ask.anyone);
+        }
+    }
+
+    #[test]
+    fn a_request_for_another_server_is_not_ours() {
+        let mut request = message(Kind::Request);
+        request.options.push((code::REQUESTED_ADDRESS, vec![172, 20, 0, 16]));
+        assert_eq!(ask(&request, Serve::Pi).unwrap().requested, Some(Ipv4Addr::new(172, 20, 0, 16)));
+        request.options.push((code::SERVER_ID, SERVER.octets().to_vec()));
+        assert!(ask(&request, Serve::Pi).is_some());
+        request.options.last_mut().unwrap().1 = OTHER.octets().to_vec();
+        assert!(ask(&request, Serve::Pi).is_none());
+    }
+
+    #[test]
+    fn a_renewal_asks_for_the_address_it_has() {
+        let mut request = message(Kind::Request);
+        request.ciaddr = OTHER;
+        assert_eq!(ask(&request, Serve::Pi).unwrap().requested, Some(OTHER));
+    }
+
+    #[test]
+    fn replies_odd_addresses_and_looped_packets_are_ignored() {
+        let good = message(Kind::Discover);
+        let odd = [
+            Message { op: Op::Reply, ..good.clone() },
+            Message { chaddr: Mac::new([1, 0, 0x5e, 0, 0, 1]), ..good.clone() },
+            Message { chaddr: Mac::new([0; 6]), ..good.clone() },
+            Message { giaddr: SERVER, ..good.clone() },
+            Message { giaddr: Ipv4Addr::BROADCAST, ..good.clone() },
+            message(Kind::Offer),
+            Message { options: vec![], ..good.clone() },
+        ];
+        assert!(ask(&good, Serve::Pi).is_some());
+        for message in odd {
+            assert!(observation(&message, SERVER, Serve::All).is_none(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_says_who_is_anyone() {
+        let mut client = message(Kind::Discover);
+        let anyone = |client: &Message, serve| ask(client, serve).unwrap().anyone;
+        assert!(anyone(&client, Serve::All) && !anyone(&client, Serve::PiPxe));
+        client.options.push((code::VENDOR_CLASS, b"HTTPClient:Arch:00016:UNDI:003000".to_vec()));
+        assert!(anyone(&client, Serve::PiPxe) && !anyone(&client, Serve::Pi));
+    }
+
+    #[test]
+    fn release_and_decline_name_their_address() {
+        let mut release = message(Kind::Release);
+        assert!(observation(&release, SERVER, Serve::Pi).is_none());
+        release.ciaddr = OTHER;
+        assert!(matches!(
+            observation(&release, SERVER, Serve::Pi),
+            Some(Observation::DhcpReleased { address: OTHER, .. })
+        ));
+        let mut decline = message(Kind::Decline);
+        decline.options.push((code::REQUESTED_ADDRESS, OTHER.octets().to_vec()));
+        assert!(matches!(
+            observation(&decline, SERVER, Serve::Pi),
+            Some(Observation::DhcpDeclined { address: OTHER, .. })
+        ));
+    }
+}

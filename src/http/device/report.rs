@@ -1,0 +1,164 @@
+//! What a script tells of its steps: the fields of a report.
+
+use crate::core::observation::{Cache, Evidence, Reported};
+use crate::core::refusal::Refusal;
+use crate::core::session::StepName;
+use crate::http::device::form::{pairs, tidy};
+
+const NAMES: [&str; 7] = ["step", "state", "code", "detail", "bytes", "sha256", "cache"];
+const STEPS: [StepName; 5] =
+    [StepName::Firmware, StepName::Preinstall, StepName::Write, StepName::Verify, StepName::Postinstall];
+const LONGEST_DETAIL: usize = 2000;
+const LONGEST_WARNING: usize = 300;
+const MOST_WARNINGS: usize = 16;
+
+/// The fields of a form, each at most once but for `warning`.
+struct Fields(Vec<(String, String)>);
+
+pub fn parse(body: &str) -> Result<Reported, Refusal> {
+    let fields = Fields::read(body, &NAMES)?;
+    match fields.required("state")? {
+        "started" => Ok(Reported::StepStarted { step: fields.step()? }),
+        "completed" => Ok(Reported::StepCompleted { step: fields.step()?, evidence: fields.evidence()? }),
+        "failed" => {
+            let detail = tidy(fields.optional("detail").unwrap_or_default(), LONGEST_DETAIL);
+            Ok(Reported::StepFailed { step: fields.step()?, code: fields.code()?, detail })
+        }
+        "finished" => Ok(Reported::Finished),
+        other => Err(Refusal::invalid("/state", format!("not started, completed, failed or finished: {other:?}"))),
+    }
+}
+
+/// The running step and the bytes that it has behind it.
+pub fn parse_progress(body: &str) -> Result<(StepName, u64), Refusal> {
+    let fields = Fields::read(body, &["step", "bytes"])?;
+    let bytes = fields.bytes()?.ok_or_else(|| Refusal::invalid("/bytes", "how far? bytes is missing"))?;
+    Ok((fields.step()?, bytes))
+}
+
+impl Fields {
+    fn read(body: &str, names: &[&str]) -> Result<Self, Refusal> {
+        let fields = pairs(body);
+        for (at, (name, _)) in fields.iter().enumerate() {
+            let warning = name == "warning" && names == NAMES;
+            if !warning && !names.contains(&name.as_str()) {
+                return Err(Refusal::invalid(&format!("/{}", tidy(name, 64)), "a report has no such field"));
+            }
+            if !warning && fields[..at].iter().any(|(other, _)| other == name) {
+                return Err(Refusal::invalid(&format!("/{name}"), "is there twice"));
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    fn optional(&self, name: &str) -> Option<&str> {
+        let value = self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        value.filter(|value| !value.is_empty())
+    }
+
+    fn required(&self, name: &str) -> Result<&str, Refusal> {
+        self.optional(name).ok_or_else(|| Refusal::invalid(&format!("/{name}"), "is missing"))
+    }
+
+    fn step(&self) -> Result<StepName, Refusal> {
+        let text = self.required("step")?;
+        let step = STEPS.into_iter().find(|step| step.as_str() == text);
+        step.ok_or_else(|| Refusal::invalid("/step", format!("there is no step {text:?}")))
+    }
+
+    /// A stable word such as `write.download`; it goes into events as it is.
+    fn code(&self) -> Result<String, Refusal> {
+        let text = self.required("code")?;
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'.';
+        if text.len() <= 64 && text.bytes().all(plain) {
+            Ok(text.to_owned())
+        } else {
+            Err(Refusal::invalid("/code", format!("not a code [a-z0-9_.]{{1,64}}: {text:?}")))
+        }
+    }
+
+    fn bytes(&self) -> Result<Option<u64>, Refusal> {
+        let parsed = self.optional("bytes").map(str::parse).transpose();
+        parsed.map_err(|_| Refusal::invalid("/bytes", "is not a number"))
+    }
+
+    fn evidence(&self) -> Result<Evidence, Refusal> {
+        let sha256 = self.optional("sha256").map(str::parse).transpose();
+        let cache = match self.optional("cache") {
+            None => None,
+            Some("dropped") => Some(Cache::Dropped),
+            Some("direct") => Some(Cache::Direct),
+            Some("not_dropped") => Some(Cache::NotDropped),
+            Some(other) => {
+                return Err(Refusal::invalid("/cache", format!("not dropped, direct or not_dropped: {other:?}")));
+            }
+        };
+        let warnings = self.0.iter().filter(|(name, _)| name == "warning");
+        Ok(Evidence {
+            bytes: self.bytes()?,
+            sha256: sha256.map_err(|wrong: String| Refusal::invalid("/sha256", wrong))?,
+            cache,
+            warnings: warnings.take(MOST_WARNINGS).map(|(_, text)| tidy(text, LONGEST_WARNING)).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reports_of_the_script_are_read() {
+        assert_eq!(parse("step=write&state=started").unwrap(), Reported::StepStarted { step: StepName::Write });
+        let warnings = vec!["no LED".to_owned(), "no blkdiscard".to_owned()];
+        assert_eq!(
+            parse("step=write&state=completed&bytes=512&warning=no+LED&warning=no%20blkdiscard").unwrap(),
+            Reported::StepCompleted {
+                step: StepName::Write,
+                evidence: Evidence { bytes: Some(512), warnings, ..Evidence::default() },
+            }
+        );
+        let digest = "ab".repeat(32);
+        let evidence = Evidence {
+            bytes: Some(512),
+            sha256: Some(digest.parse().unwrap()),
+            cache: Some(Cache::Dropped),
+            warnings: Vec::new(),
+        };
+        assert_eq!(
+            parse(&format!("step=verify&state=completed&sha256={digest}&bytes=512&cache=dropped")).unwrap(),
+            Reported::StepCompleted { step: StepName::Verify, evidence }
+        );
+        assert_eq!(
+            parse("step=write&state=failed&code=write.download&detail=curl%3A+(18)%0Aend").unwrap(),
+            Reported::StepFailed {
+                step: StepName::Write,
+                code: "write.download".to_owned(),
+                detail: "curl: (18) end".to_owned(),
+            }
+        );
+        assert_eq!(parse("state=finished").unwrap(), Reported::Finished);
+        assert_eq!(parse_progress("step=verify&bytes=1048576").unwrap(), (StepName::Verify, 1_048_576));
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_report_is_pointed_at() {
+        for (body, pointer) in [
+            ("", "/state"),
+            ("state=done", "/state"),
+            ("state=started", "/step"),
+            ("state=started&step=dance", "/step"),
+            ("state=started&step=write&colour=red", "/colour"),
+            ("state=started&state=failed&step=write", "/state"),
+            ("state=completed&step=write&bytes=-1", "/bytes"),
+            ("state=completed&step=verify&sha256=abc", "/sha256"),
+            ("state=completed&step=verify&cache=maybe", "/cache"),
+            ("state=failed&step=write", "/code"),
+            ("state=failed&step=write&code=a+b", "/code"),
+        ] {
+            assert_eq!(parse(body).unwrap_err().errors[0].pointer, pointer, "{body}");
+        }
+        assert_eq!(parse_progress("step=write").unwrap_err().errors[0].pointer, "/bytes");
+        assert_eq!(parse_progress("step=write&bytes=1&warning=x").unwrap_err().errors[0].pointer, "/warning");
+    }
+}

@@ -1,0 +1,238 @@
+//! One simulated device, as process 1 of its cage: link, bootloader, Linux stage, and a word home after each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use crate::core::device::{Mac, Revision, Serial};
+use crate::simulator::bootloader::{self, Board, Timing};
+use crate::simulator::download::Patience;
+use crate::simulator::ether::Ether;
+use crate::simulator::lease::{Leased, Personality, acquire};
+use crate::simulator::line::{Line, Said, Stage, in_full};
+use crate::simulator::linux::{self, Found};
+use crate::simulator::net::{Links, NetError};
+use crate::simulator::room::{self, Enclosed, Plan, enclose};
+
+/// Everything that a device is told about itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Brief {
+    pub mac: Mac,
+    pub serial: Serial,
+    pub revision: Revision,
+    /// The plain file that is its eMMC, seen from outside.
+    pub medium: PathBuf,
+    pub medium_bytes: u64,
+    /// An empty folder for its root.
+    pub root: PathBuf,
+    /// Between two sendings of a DHCP request of the bootloader.
+    pub dhcp_again_ms: u64,
+    /// Run this script and nothing else, without a network: a look around in the cage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<String>,
+}
+
+/// Lives once. The exit code is the script's, 1 if it did not come so far, 77 without a cage.
+pub fn live() -> ExitCode {
+    let begun = Line::inherited().and_then(|mut line| {
+        SigSet::empty().thread_set_mask()?;
+        // The gate is in another process namespace: when it dies, so does this one and all that is in it.
+        set_pdeathsig(Signal::SIGKILL)?;
+        Ok((line.hear::<Brief>()?, line))
+    });
+    match begun {
+        Ok((Some(brief), line)) => boot(&brief, line),
+        Ok((None, _)) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bootline: a simulated device: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn boot(brief: &Brief, mut line: Line) -> ExitCode {
+    let room = match settle(brief) {
+        Ok(room) => room,
+        Err(why) => {
+            let _ = line.say(&Said::Refused { why });
+            return ExitCode::from(NO_PERMISSION);
+        }
+    };
+    let Ok(listener) = line.try_clone() else {
+        return ExitCode::FAILURE;
+    };
+    die_with(listener);
+    let mut life = Life { brief, room: &room, line, powered: Instant::now() };
+    match life.run() {
+        Ok(exit) => u8::try_from(exit).map_or(ExitCode::FAILURE, ExitCode::from),
+        Err((stage, detail)) => {
+            let after_ms = life.after_ms();
+            life.say(&Said::Failed { after_ms, stage, detail });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settle(brief: &Brief) -> Result<Enclosed, String> {
+    let room = enclose(&Plan {
+        root: &brief.root,
+        medium: &brief.medium,
+        medium_sectors: brief.medium_bytes / 512,
+        hostname: &format!("sim-{}", brief.mac),
+        address: &colons(brief.mac),
+        cid: &cid(brief.serial),
+        csd: CSD,
+    })
+    .map_err(|leak| in_full(&leak))?;
+    room::hang_applets(&room).map_err(|error| in_full(&error))?;
+    Ok(room)
+}
+
+/// A parent that is gone says so by the end of the line, however it went.
+fn die_with(mut line: Line) {
+    std::thread::spawn(move || {
+        let _ = line.hear::<serde_json::Value>();
+        std::process::exit(1);
+    });
+}
+
+/// A device that is powered on.
+struct Life<'a> {
+    brief: &'a Brief,
+    room: &'a Enclosed,
+    line: Line,
+    powered: Instant,
+}
+
+type Halt = (Stage, String);
+
+impl Life<'_> {
+    fn run(&mut self) -> Result<i32, Halt> {
+        self.say(&Said::Caged);
+        if let Some(script) = &self.brief.rehearsal {
+            halt(Stage::Script, linux::bring_script(self.room, script))?;
+            return self.run_script();
+        }
+        let runtime = halt(Stage::Link, tokio::runtime::Builder::new_current_thread().enable_all().build())?;
+        let links = halt(Stage::Link, runtime.block_on(link_up()))?;
+        self.powered = Instant::now();
+        let net = Net { runtime: &runtime, links: &links };
+        let cmdline = self.bootloader(net)?;
+        let leased = self.linux_address(net)?;
+        self.script(&cmdline, &leased)
+    }
+
+    fn bootloader(&mut self, net: Net<'_>) -> Result<String, Halt> {
+        let Brief { mac, serial, revision, dhcp_again_ms, .. } = *self.brief;
+        let timing = Timing { request: Duration::from_millis(dhcp_again_ms), ..Timing::default() };
+        let who = bootloader::personality(Board { mac, serial, revision }, timing);
+        let leased = address(Stage::BootDhcp, &who)?;
+        net.take(Stage::BootDhcp, &leased)?;
+        self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
+        let booted = halt(Stage::BootFiles, bootloader::download(leased.tftp, serial.low(), Patience::default()))?;
+        net.drop(Stage::BootFiles, &leased)?;
+        let after_ms = self.after_ms();
+        self.say(&Said::Booted { after_ms, files: booted.files, missing: booted.missing, bytes: booted.bytes });
+        Ok(booted.cmdline)
+    }
+
+    fn linux_address(&self, net: Net<'_>) -> Result<Leased, Halt> {
+        let leased = address(Stage::LinuxDhcp, &linux::personality(self.brief.mac))?;
+        net.take(Stage::LinuxDhcp, &leased)?;
+        Ok(leased)
+    }
+
+    fn script(&mut self, cmdline: &str, leased: &Leased) -> Result<i32, Halt> {
+        let no_url = || (Stage::ScriptDownload, format!("no http script in the command line {cmdline:?}"));
+        let url = linux::script_url(cmdline, &self.found()).ok_or_else(no_url)?;
+        halt(Stage::ScriptDownload, linux::fetch_script(self.room, &url))?;
+        self.say(&Said::ScriptFetched { after_ms: self.after_ms() });
+        let exit = self.run_script()?;
+        if exit == 0 {
+            halt(Stage::Script, linux::let_go(self.brief.mac, leased))?;
+        }
+        Ok(exit)
+    }
+
+    fn run_script(&mut self) -> Result<i32, Halt> {
+        let ended = halt(Stage::Script, linux::run_script(self.room))?;
+        self.say(&Said::Ended { after_ms: self.after_ms(), exit: ended.exit, output: ended.output });
+        Ok(ended.exit)
+    }
+
+    fn found(&self) -> Found {
+        let Brief { serial, mac, revision, medium_bytes, .. } = *self.brief;
+        Found {
+            serial,
+            mac,
+            model: format!("Raspberry Pi Compute Module 4 Rev 1.{}", revision.0 & 0xf),
+            storage_sectors: medium_bytes / 512,
+            memory_kb: u64::from(revision.memory_mb().unwrap_or(1024)) * 1000,
+            cid: cid(serial),
+            csd: CSD.to_owned(),
+        }
+    }
+
+    fn after_ms(&self) -> u64 {
+        u64::try_from(self.powered.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn say(&mut self, what: &Said) {
+        // A parent that does not listen any more is about to end this process.
+        let _ = self.line.say(what);
+    }
+}
+
+/// The kernel's side of `eth0`.
+#[derive(Clone, Copy)]
+struct Net<'a> {
+    runtime: &'a Runtime,
+    links: &'a Links,
+}
+
+impl Net<'_> {
+    fn take(self, stage: Stage, leased: &Leased) -> Result<(), Halt> {
+        halt(stage, self.runtime.block_on(self.links.add_address("eth0", leased.address, leased.prefix)))
+    }
+
+    /// The bootloader's network ends with it.
+    fn drop(self, stage: Stage, leased: &Leased) -> Result<(), Halt> {
+        halt(stage, self.runtime.block_on(self.links.drop_address("eth0", leased.address, leased.prefix)))
+    }
+}
+
+async fn link_up() -> Result<Links, NetError> {
+    let links = Links::open()?;
+    links.set_up("lo").await?;
+    links.set_up("eth0").await?;
+    links.carrier("eth0").await?;
+    Ok(links)
+}
+
+/// With a socket of its own: one left open fills up with the boot files that pass by, and then hears no OFFER.
+fn address(stage: Stage, who: &Personality) -> Result<Leased, Halt> {
+    let ether = halt(stage, Ether::open("eth0"))?;
+    halt(stage, acquire(&ether, who))
+}
+
+fn halt<T, E: std::error::Error>(stage: Stage, result: Result<T, E>) -> Result<T, Halt> {
+    result.map_err(|error| (stage, in_full(&error)))
+}
+
+fn colons(mac: Mac) -> String {
+    mac.dashes().replace('-', ":")
+}
+
+/// A card identification as eMMCs of this size have, with the serial in the place of the card's own.
+fn cid(serial: Serial) -> String {
+    format!("150100424a54443452{:06x}{}c5", 0x0a_0000, serial.low())
+}
+
+const CSD: &str = "d02701320f5903fff6dbffef8e40400d";
+/// `EX_NOPERM`
+const NO_PERMISSION: u8 = 77;

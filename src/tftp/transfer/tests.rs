@@ -1,0 +1,305 @@
+//! A download between the machine and a model of the bootloader's client, in virtual time, over a bad network.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use crate::tftp::packet::{self, Packet, Request};
+use crate::tftp::transfer::{End, Transfer};
+
+/// The client of a bootloader: it asks again every two seconds until it is answered, acknowledges what comes in order,
+/// and acknowledges a duplicate again.
+struct Client {
+    block_size: usize,
+    window: u64,
+    has: Vec<u8>,
+    blocks: u64,
+    in_window: u64,
+    agreed: Option<Vec<(String, String)>>,
+    done: bool,
+}
+
+impl Client {
+    fn new(request: &Request) -> Self {
+        let window = request.option("windowsize").map_or(1, |asked| asked.parse().unwrap());
+        Self { block_size: 512, window, has: Vec::new(), blocks: 0, in_window: 0, agreed: None, done: false }
+    }
+
+    fn handle(&mut self, packet: Packet) -> Option<Packet> {
+        match packet {
+            Packet::Oack { options } => {
+                if let Some(agreed) = packet::option(&options, "blksize") {
+                    self.block_size = agreed.parse().unwrap();
+                }
+                self.agreed = Some(options);
+                Some(Packet::Ack { block: 0 })
+            }
+            Packet::Data { block, data } => {
+                if u64::from(block) != (self.blocks + 1) & 0xffff {
+                    // Out of order: what we have, once a window.
+                    self.in_window = 0;
+                    return Some(Packet::Ack { block: low(self.blocks) });
+                }
+                self.blocks += 1;
+                self.in_window += 1;
+                self.done = data.len() < self.block_size;
+                self.has.extend(&data);
+                if self.done || self.in_window == self.window {
+                    self.in_window = 0;
+                    return Some(Packet::Ack { block });
+                }
+                None
+            }
+            other => panic!("the server sent {other:?}"),
+        }
+    }
+}
+
+/// Server, client and the network between them: each packet is lost, doubled or late as `fates` says, then none is.
+struct Pair {
+    start: Instant,
+    now: Duration,
+    server: Transfer,
+    client: Client,
+    flight: BTreeMap<(Duration, u32), (bool, Packet)>,
+    fates: Vec<u8>,
+    sent: u32,
+    /// When each packet of the server was sent last.
+    data_sent: Vec<(Duration, Packet)>,
+}
+
+impl Pair {
+    fn begin(request: &Request, file: &Bytes, fates: Vec<u8>) -> Self {
+        let start = Instant::now();
+        let (server, first) = Transfer::begin(request, file.clone(), 1468, start);
+        let mut pair = Self {
+            start,
+            now: Duration::ZERO,
+            server,
+            client: Client::new(request),
+            flight: BTreeMap::new(),
+            fates,
+            sent: 0,
+            data_sent: Vec::new(),
+        };
+        pair.launch(true, first);
+        pair
+    }
+
+    fn launch(&mut self, to_client: bool, packets: impl IntoIterator<Item = Packet>) {
+        for packet in packets {
+            if to_client {
+                self.data_sent.push((self.now, packet.clone()));
+            }
+            let delays: &[u64] = match self.fates.pop().unwrap_or(0) {
+                0 => &[1],
+                1 => &[],
+                2 => &[1, 3],
+                _ => &[40],
+            };
+            for delay in delays {
+                self.sent += 1;
+                let arrival = self.now + Duration::from_millis(*delay);
+                self.flight.insert((arrival, self.sent), (to_client, packet.clone()));
+            }
+        }
+    }
+
+    fn run(&mut self) -> End {
+        for _ in 0..1_000_000 {
+            if let Some(end) = self.server.end() {
+                return end;
+            }
+            let deadline = self.server.deadline() - self.start;
+            match self.flight.first_key_value() {
+                Some((&(arrival, _), _)) if arrival <= deadline => {
+                    let ((arrival, _), (to_client, packet)) = self.flight.pop_first().unwrap();
+                    self.now = arrival;
+                    if to_client {
+                        let reply = self.client.handle(packet);
+                        self.launch(false, reply);
+                    } else {
+                        let next = self.server.handle(&packet, self.start + self.now);
+                        self.launch(true, next);
+                    }
+                }
+                _ => {
+                    self.now = deadline;
+                    let again = self.server.handle_timeout(self.start + self.now);
+                    self.launch(true, again);
+                }
+            }
+        }
+        panic!("the download does not end");
+    }
+}
+
+fn request(options: &[(&str, &str)]) -> Request {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Request { file: "kernel8.img".to_owned(), mode: "octet".to_owned(), options }
+}
+
+fn file(size: usize) -> Bytes {
+    (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect()
+}
+
+fn low(number: u64) -> u16 {
+    u16::try_from(number & 0xffff).unwrap()
+}
+
+fn begin(options: &[(&str, &str)], size: usize) -> (Transfer, Vec<Packet>, Instant) {
+    let now = Instant::now();
+    let (transfer, first) = Transfer::begin(&request(options), file(size), 1468, now);
+    (transfer, first, now)
+}
+
+fn oack(options: &[(&str, &str)], size: usize) -> Vec<(String, String)> {
+    match begin(options, size).1.as_slice() {
+        [Packet::Oack { options }] => options.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_oack_holds_what_was_asked_and_nothing_more() {
+    let golden =
+        Packet::parse(&crate::tftp::tests::bytes(include_str!("../../../tests/vectors/tftp/oack.hex"))).unwrap();
+    assert_eq!(begin(&[("tsize", "0"), ("blksize", "1468")], 1234).1, [golden]);
+    assert_eq!(oack(&[("tsize", "0")], 7), [("tsize".to_owned(), "7".to_owned())]);
+    assert_eq!(oack(&[("blksize", "9000"), ("blksize", "512")], 7), [("blksize".to_owned(), "1468".to_owned())]);
+    let odd = [("blksize", "7"), ("timeout", "0"), ("windowsize", "0"), ("rollover", "0"), ("tsize", "0")];
+    assert_eq!(oack(&odd, 7), [("tsize".to_owned(), "7".to_owned())]);
+    let all = [("timeout", "6"), ("windowsize", "64"), ("blksize", "1468")];
+    let texts: Vec<String> = oack(&all, 7).into_iter().map(|(_, value)| value).collect();
+    assert_eq!(texts, ["6", "32", "1468"]);
+}
+
+#[test]
+fn without_options_the_first_packet_is_data() {
+    let (_, first, _) = begin(&[], 600);
+    assert_eq!(first, [Packet::Data { block: 1, data: file(600).slice(..512) }]);
+    let (_, first, _) = begin(&[("blksize", "none")], 0);
+    assert_eq!(first, [Packet::Data { block: 1, data: Bytes::new() }]);
+}
+
+#[test]
+fn a_duplicate_ack_is_never_answered() {
+    let (mut transfer, _, now) = begin(&[], 5000);
+    assert_eq!(transfer.handle(&Packet::Ack { block: 1 }, now).len(), 1);
+    for block in [1, 0, 3, 65535] {
+        assert_eq!(transfer.handle(&Packet::Ack { block }, now), []);
+    }
+    assert_eq!(transfer.handle(&Packet::Ack { block: 2 }, now).len(), 1);
+}
+
+#[test]
+fn a_second_ack_of_the_oack_is_never_answered() {
+    let (mut transfer, _, now) = begin(&[("tsize", "0")], 5000);
+    assert_eq!(transfer.handle(&Packet::Ack { block: 1 }, now), []);
+    assert_eq!(transfer.handle(&Packet::Ack { block: 0 }, now).len(), 1);
+    assert_eq!(transfer.handle(&Packet::Ack { block: 0 }, now), []);
+}
+
+#[test]
+fn nothing_is_sent_again_within_a_second() {
+    let (mut transfer, first, now) = begin(&[], 5000);
+    assert_eq!(transfer.handle_timeout(now + Duration::from_millis(999)), []);
+    assert_eq!(transfer.handle_timeout(now + Duration::from_secs(1)), first);
+    assert_eq!(transfer.deadline(), now + Duration::from_secs(3));
+}
+
+#[test]
+fn a_client_that_vanishes_is_given_up_after_31_seconds() {
+    let (mut transfer, _, now) = begin(&[], 5000);
+    while transfer.end().is_none() {
+        transfer.handle_timeout(transfer.deadline());
+    }
+    assert_eq!((transfer.end(), transfer.deadline()), (Some(End::Aborted), now + Duration::from_secs(31)));
+}
+
+#[test]
+fn a_missing_last_ack_is_no_failure() {
+    let (mut transfer, _, _) = begin(&[], 100);
+    while transfer.end().is_none() {
+        transfer.handle_timeout(transfer.deadline());
+    }
+    assert_eq!(transfer.end(), Some(End::Sent));
+}
+
+#[test]
+fn hanging_up_early_is_a_probe_and_later_an_abort() {
+    let bye = Packet::error(0, "Early terminate");
+    for (acks, end) in [(0..0, End::Probed), (0..1, End::Probed), (0..2, End::Aborted)] {
+        let (mut transfer, _, now) = begin(&[("tsize", "0")], 5000);
+        for block in acks {
+            transfer.handle(&Packet::Ack { block }, now);
+        }
+        assert_eq!(transfer.handle(&bye, now), []);
+        assert_eq!(transfer.end(), Some(end));
+    }
+}
+
+#[test]
+fn the_block_counter_rolls_over_to_zero() {
+    let size = 8 * 70_000 + 3;
+    let mut pair = Pair::begin(&request(&[("blksize", "8")]), &file(size), vec![]);
+    assert_eq!(pair.run(), End::Sent);
+    assert_eq!(pair.client.has, file(size));
+    assert_eq!(pair.server.bytes(), u64::try_from(size).unwrap());
+}
+
+#[test]
+fn a_file_that_fills_its_last_block_ends_with_an_empty_one() {
+    let mut pair = Pair::begin(&request(&[("tsize", "0"), ("blksize", "1468")]), &file(2 * 1468), vec![]);
+    assert_eq!(pair.run(), End::Sent);
+    assert_eq!(pair.data_sent.last().unwrap().1, Packet::Data { block: 3, data: Bytes::new() });
+    assert!(pair.client.done);
+}
+
+proptest! {
+    #[test]
+    fn a_file_arrives_whole_over_a_network_that_loses_doubles_and_delays(
+        size in 0usize..12_000, window in 1u8..6, options in 0usize..4, mut fates in proptest::collection::vec(0u8..4, 0..40),
+    ) {
+        // The machine gives up after five losses in a row, and a loss can be on either way.
+        let mut losses = 0;
+        fates.iter_mut().for_each(|fate| {
+            losses += u8::from(*fate == 1);
+            if losses > 4 && *fate == 1 { *fate = 0 }
+        });
+        let window = window.to_string();
+        let all = [("tsize", "0"), ("blksize", "1468"), ("windowsize", window.as_str())];
+        let request = request(&all[..options]);
+        let mut pair = Pair::begin(&request, &file(size), fates);
+        prop_assert_eq!(pair.run(), End::Sent);
+        prop_assert!(pair.client.done);
+        prop_assert_eq!(&pair.client.has[..], &file(size)[..]);
+        if options < 3 {
+            for (index, (at, packet)) in pair.data_sent.iter().enumerate() {
+                let before = pair.data_sent[..index].iter().rev().find(|(_, other)| other == packet);
+                let long_enough = before.is_none_or(|(earlier, _)| *at >= *earlier + Duration::from_secs(1));
+                prop_assert!(long_enough, "sent again too early: {:?}", packet);
+            }
+        }
+    }
+
+    #[test]
+    fn any_packets_at_any_time_leave_the_machine_sane(
+        size in 0usize..3000, events in proptest::collection::vec((any::<u8>(), any::<u16>(), 0u64..3000), 0..60),
+    ) {
+        let (mut transfer, _, mut now) = begin(&[("tsize", "0"), ("windowsize", "3")], size);
+        for (kind, number, millis) in events {
+            now += Duration::from_millis(millis);
+            let sent = match kind % 4 {
+                0 => transfer.handle(&Packet::Ack { block: number }, now),
+                1 => transfer.handle(&Packet::Ack { block: number % 8 }, now),
+                2 => transfer.handle(&Packet::Data { block: number, data: Bytes::new() }, now),
+                _ => transfer.handle_timeout(now),
+            };
+            prop_assert!(sent.len() <= 3);
+            prop_assert!(transfer.bytes() <= u64::try_from(size).unwrap());
+        }
+    }
+}
