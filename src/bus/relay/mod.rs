@@ -5,10 +5,10 @@
 //! behind the cursor. A broker may so see an event twice, but never a new one out of order.
 
 mod clerk;
+mod line;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::bus::backoff::Backoff;
+use crate::bus::relay::line::Line;
 use crate::bus::transport::{Fate, Lost, Transport, Verdict};
 use crate::core::observation::Observation;
 use crate::ledger::{Ledger, Recorded, SubmitError};
@@ -58,32 +59,16 @@ impl Journal {
 }
 
 /// Carries the journal to a sink until `stop`; returns when what was left has been sent, or three seconds later.
-pub async fn run<T: Transport>(
-    sink: &'static str,
-    ledger: Ledger,
-    transport: T,
-    stop: CancellationToken,
-) {
+pub async fn run<T: Transport>(sink: &'static str, ledger: Ledger, transport: T, stop: CancellationToken) {
     let Some(cursor) = clerk::cursor(sink, &ledger, &stop).await else {
         return;
     };
     let (position, reached) = watch::channel(cursor);
     let (alarms, raised) = mpsc::channel(ALARMS);
     let journal = Journal::of(&ledger);
-    let relay = Relay {
-        sink,
-        journal,
-        transport,
-        position,
-        alarms,
-        standing: Standing::Unknown,
-    };
+    let relay = Relay { sink, journal, transport, position, alarms, standing: Standing::Unknown };
     // The clerk ends when the relay has dropped its ends of the channels, after writing down the last position.
-    tokio::join!(
-        relay.run(stop),
-        clerk::positions(sink, &ledger, reached),
-        clerk::alarms(&ledger, raised)
-    );
+    tokio::join!(relay.run(stop), clerk::positions(sink, &ledger, reached), clerk::alarms(&ledger, raised));
 }
 
 /// Whether the broker lets us publish.
@@ -139,11 +124,7 @@ impl<T: Transport> Relay<T> {
         };
         match attempt {
             Ok(terms) => {
-                info!(
-                    sink = self.sink,
-                    after = *self.position.borrow(),
-                    "events flow"
-                );
+                info!(sink = self.sink, after = *self.position.borrow(), "events flow");
                 let start = Instant::now();
                 let end = self.serve(terms.window, stop).await;
                 backoff.held(start.elapsed());
@@ -166,10 +147,8 @@ impl<T: Transport> Relay<T> {
             if let Err(lost) = self.fill(&mut line).await {
                 return End::Lost(lost);
             }
-            self.position.send_if_modified(|position| {
-                std::mem::replace(position, line.cursor) != line.cursor
-            });
-            if last.is_some_and(|(target, _)| line.cursor >= target) {
+            self.position.send_if_modified(|position| std::mem::replace(position, line.cursor()) != line.cursor());
+            if last.is_some_and(|(target, _)| line.cursor() >= target) {
                 return End::Stopped;
             }
             tokio::select! {
@@ -187,7 +166,7 @@ impl<T: Transport> Relay<T> {
                         if line.is_idle() {
                             patience = Instant::now() + PATIENCE;
                         }
-                        line.waiting.extend(events);
+                        line.extend(events);
                     }
                     None | Some(Err(SubmitError::Closed)) => return End::Stopped,
                     Some(Err(error)) => return End::Lost(Lost(format!("cannot read the journal: {error}"))),
@@ -209,10 +188,7 @@ impl<T: Transport> Relay<T> {
     async fn fill(&mut self, line: &mut Line) -> Result<(), Lost> {
         while let Some(event) = line.step() {
             if event.body.len() > MAX_EVENT {
-                self.bury(
-                    event.seq,
-                    &format!("{} bytes; at most {MAX_EVENT}", event.body.len()),
-                );
+                self.bury(event.seq, &format!("{} bytes; at most {MAX_EVENT}", event.body.len()));
                 line.settle(event.seq);
             } else {
                 self.transport.publish(&event).await?;
@@ -226,9 +202,7 @@ impl<T: Transport> Relay<T> {
         match fate {
             Fate::Taken => {
                 if std::mem::replace(&mut self.standing, Standing::Welcome) != Standing::Welcome {
-                    self.alarm(Observation::AlarmCleared {
-                        code: format!("bus.refused.{}", self.sink),
-                    });
+                    self.alarm(Observation::AlarmCleared { code: format!("bus.refused.{}", self.sink) });
                 }
                 line.settle(seq);
                 Ok(())
@@ -253,79 +227,14 @@ impl<T: Transport> Relay<T> {
 
     /// An event that this sink will never take is left out, so that it does not hold up all the others.
     fn bury(&self, seq: u64, reason: &str) {
-        warn!(
-            sink = self.sink,
-            seq, reason, "an event cannot be sent and is left out"
-        );
+        warn!(sink = self.sink, seq, reason, "an event cannot be sent and is left out");
         let detail = format!("{} cannot take event {seq}: {reason}", self.sink);
-        self.alarm(Observation::AlarmRaised {
-            code: format!("bus.deadletter.{}", self.sink),
-            detail,
-        });
+        self.alarm(Observation::AlarmRaised { code: format!("bus.deadletter.{}", self.sink), detail });
     }
 
     fn alarm(&self, alarm: Observation) {
         if let Err(error) = self.alarms.try_send(alarm) {
             debug!(sink = self.sink, %error, "an alarm stands only in the log");
         }
-    }
-}
-
-/// What is on the way and what comes next. Pure.
-#[derive(Debug)]
-struct Line {
-    cursor: u64,
-    room: usize,
-    window: VecDeque<Slot>,
-    waiting: VecDeque<Recorded>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    seq: u64,
-    settled: bool,
-}
-
-impl Line {
-    fn new(cursor: u64, room: usize) -> Self {
-        Self {
-            cursor,
-            room: room.max(1),
-            window: VecDeque::new(),
-            waiting: VecDeque::new(),
-        }
-    }
-
-    /// Takes the next event into the window, if it has room.
-    fn step(&mut self) -> Option<Recorded> {
-        if self.window.len() >= self.room {
-            return None;
-        }
-        let event = self.waiting.pop_front()?;
-        self.window.push_back(Slot {
-            seq: event.seq,
-            settled: false,
-        });
-        Some(event)
-    }
-
-    /// Marks an event as done. The cursor moves only over a front without gaps.
-    fn settle(&mut self, seq: u64) {
-        if let Some(slot) = self.window.iter_mut().find(|slot| slot.seq == seq) {
-            slot.settled = true;
-        }
-        while let Some(slot) = self.window.pop_front_if(|slot| slot.settled) {
-            self.cursor = slot.seq;
-        }
-    }
-
-    /// The journal is asked again only when what it gave is on its way, so memory holds one batch.
-    fn is_hungry(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// Nothing is on the way.
-    fn is_idle(&self) -> bool {
-        self.window.is_empty()
     }
 }
