@@ -61,12 +61,19 @@ struct Address {
 impl Desk {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
+        let mut known = Lost(String::new());
         while !stop.is_cancelled() {
             let Err(lost) = self.session(&mut backoff, &stop).await else {
                 return;
             };
             self.born.send_replace(false);
-            warn!(why = %lost, "the MQTT broker does not hear the station");
+            // A broker may be away for days; it is said once.
+            if lost == known {
+                debug!(why = %lost, "the MQTT broker does not hear the station");
+            } else {
+                warn!(why = %lost, "the MQTT broker does not hear the station");
+            }
+            known = lost;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.wait()) => {}

@@ -54,6 +54,7 @@ pub struct ClientCertificate {
 
 impl Settings {
     /// A broker without TLS and password.
+    #[cfg(any(test, feature = "embedded-broker"))]
     pub fn plain(host: &str, port: u16) -> Self {
         Self { host: host.to_owned(), port, username: None, password: None, tls: None }
     }

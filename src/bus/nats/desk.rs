@@ -52,11 +52,18 @@ type Requests = SelectAll<stream::BoxStream<'static, (&'static str, Request)>>;
 impl Desk {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
+        let mut known = Lost(String::new());
         while !stop.is_cancelled() {
             let Err(lost) = self.session(&stop).await else {
                 return;
             };
-            warn!(why = %lost, "the NATS server does not hear the station");
+            // A broker may be away for days; it is said once.
+            if lost == known {
+                debug!(why = %lost, "the NATS server does not hear the station");
+            } else {
+                warn!(why = %lost, "the NATS server does not hear the station");
+            }
+            known = lost;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.wait()) => {}

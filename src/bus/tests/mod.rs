@@ -19,15 +19,21 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::broker::Server;
-use crate::bus::{Bus, Fault, Mqtt, Settings};
+use crate::bus::{Bus, Fault, Mqtt, Settings, commands};
 use crate::core::address::Pool;
+use crate::core::command::Transport;
+use crate::core::device::{Facts, Mac, Serial};
 use crate::core::floor;
 use crate::core::image::{Compression, Digest, Image};
-use crate::core::observation::{Input, Observation};
+use crate::core::observation::{Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::plan::SessionId;
+use crate::core::session::StepName;
 use crate::core::time::Timestamp;
-use crate::ledger::{Clock, Ledger};
+use crate::core::view::Answer;
+use crate::ledger::{Clock, Ledger, Receipt};
 
 /// Longer than anything here takes, on a machine that does much else.
 const LONG: Duration = Duration::from_secs(60);
@@ -91,8 +97,33 @@ impl World {
             raw_size_bytes: 1024,
             added_at: Timestamp::from_millis(0),
         };
-        let receipt = self.ledger.submit(Input::Observed(Observation::ImageIngested(image))).await.unwrap();
-        assert_eq!(receipt.events.len(), 1);
+        assert_eq!(self.observe(Observation::ImageIngested(image)).await.events.len(), 1);
+    }
+
+    /// Begins a session on one device and writes a few bytes on it.
+    async fn provision(&self) {
+        self.happen(1).await;
+        let create = br#"{"params":{"name":"Gateway","image":"image-1.img","active":true}}"#;
+        let reply = commands::answer(&self.ledger, "project.create", create, Transport::Rest).await;
+        assert_eq!(reply.code, 200, "{reply:?}");
+        let ask = ScriptAsk {
+            serial: Serial(1),
+            mac: Some(Mac::new([0xdc, 0xa6, 0x32, 1, 2, 3])),
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            facts: Facts { storage_sectors: Some(1000), ..Facts::default() },
+            fresh_session: SessionId(Uuid::now_v7()),
+            fresh_token: "token".parse().unwrap(),
+        };
+        let receipt = self.observe(Observation::ScriptAsked(Box::new(ask))).await;
+        let Answer::Session(session) = receipt.answer else { panic!("{:?}", receipt.answer) };
+        let (session, token, step) = (session.id, session.token.clone(), StepName::Write);
+        let what = Reported::StepStarted { step };
+        self.observe(Observation::Reported(Report { session, token: token.clone(), what })).await;
+        self.observe(Observation::Progressed { session, token, step, bytes: 512 }).await;
+    }
+
+    async fn observe(&self, observation: Observation) -> Receipt {
+        self.ledger.submit(Input::Observed(observation)).await.unwrap()
     }
 
     /// Lets many things happen, ten at a time, as fast as the ledger takes them.

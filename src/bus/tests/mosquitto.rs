@@ -312,3 +312,18 @@ async fn a_station_without_its_broker_stops_at_once() {
     world.stop().await;
     assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_is_published_without_being_kept() {
+    let (mut world, server) = world("").await;
+    online(server.port).await;
+    world.happen(0).await;
+    world.delivered("mqtt").await;
+    let topic = format!("{OWN}/telemetry/#");
+    let mut reports = Subscriber::new(server.port, &["-q", "1", "-t", &topic, "-F", ">%t|%q|%r|%p"]).await;
+    world.provision().await;
+    let report = reports.message().await;
+    assert!(report.starts_with(&format!("{OWN}/telemetry/device/dca632010203|0|0|{{")), "{report}");
+    assert!(report.contains("\"bytes\":512"), "{report}");
+    world.stop().await;
+}

@@ -138,3 +138,17 @@ async fn a_server_that_comes_hours_late_gets_everything() {
     assert_eq!(stored(&client).await.len(), 300);
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_goes_past_the_stream() {
+    let (mut world, server) = world().await;
+    let client = async_nats::connect(url(&server)).await.unwrap();
+    asked(&client, "bootline.v1.st-01.cmd.station.info", "{}").await;
+    let mut reports = client.subscribe("bootline.v1.st-01.telemetry.device.dca632010203").await.unwrap();
+    client.flush().await.unwrap();
+    world.provision().await;
+    let report = timeout(LONG, reports.next()).await.unwrap().unwrap();
+    let report: Value = serde_json::from_slice(&report.payload).unwrap();
+    assert_eq!(report["bytes"], 512);
+    world.stop().await;
+}
