@@ -109,6 +109,11 @@ impl TestAgent {
         child.wait().unwrap()
     }
 
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         http::call(self.operators, "GET", path, &[], b"").unwrap()
     }
