@@ -5,6 +5,9 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
+/// A connection that held for so long was a good one. One that breaks at once is a failure too: two stations of one
+/// name would otherwise throw each other out ten times a second.
+const GOOD: Duration = Duration::from_secs(10);
 
 /// Doubles with each failure in a row.
 #[derive(Debug, Default)]
@@ -13,9 +16,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// It went well; the next failure is the first again.
-    pub const fn reset(&mut self) {
-        self.failures = 0;
+    /// A connection has ended after so long; after a good one the next failure is the first again.
+    pub fn held(&mut self, time: Duration) {
+        if time >= GOOD {
+            self.failures = 0;
+        }
     }
 
     /// The wait after one more failure: between half and the whole of the doubled time, so that stations that lost
@@ -27,7 +32,9 @@ impl Backoff {
     }
 
     fn wait_by(&mut self, dice: u64) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let full = FIRST
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let share = u32::try_from(dice % 501).expect("a remainder of 501 fits");
         full * (500 + share) / 1000
@@ -47,7 +54,9 @@ mod tests {
         assert_eq!(longest[8], Duration::from_millis(25_600));
         assert_eq!(longest[9], LONGEST);
         assert_eq!(longest[11], LONGEST);
-        backoff.reset();
+        backoff.held(GOOD - Duration::from_millis(1));
+        assert_eq!(backoff.wait_by(500), LONGEST);
+        backoff.held(GOOD);
         assert_eq!(backoff.wait_by(0), Duration::from_millis(50));
     }
 

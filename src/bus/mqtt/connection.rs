@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use rumqttc::mqttbytes::v5::{ConnAck, ConnectReturnCode, DisconnectReasonCode, Packet, Publish};
 use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::{ConnAck, ConnectReturnCode, DisconnectReasonCode, Packet, Publish};
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -18,8 +18,8 @@ use crate::bus::transport::Lost;
 
 /// Requests to the event loop that may wait: a window of events and the progress of a full line.
 const REQUESTS: usize = 256;
-/// Messages from the broker that wait for the desk. `AT_ONCE` places are kept for QoS 1, of which the broker may not
-/// have more on the way; QoS 0 beyond the rest is dropped, which is what QoS 0 means.
+/// Messages from the broker that wait for the desk. `AT_ONCE` places are kept for `QoS` 1, of which the broker may
+/// not have more on the way; `QoS` 0 beyond the rest is dropped, which is what `QoS` 0 means.
 const INBOX: usize = 64 + AT_ONCE;
 /// How long a DISCONNECT may take to get out.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -52,7 +52,12 @@ impl Connection {
         tasks.spawn(poll(events, granted, messages));
         let mut pump = Pump(tasks);
         match answer.await {
-            Ok(granted) => Ok(Self { client, granted, inbox, pump }),
+            Ok(granted) => Ok(Self {
+                client,
+                granted,
+                inbox,
+                pump,
+            }),
             Err(_) => Err(pump.gone().await),
         }
     }
@@ -81,7 +86,11 @@ impl Pump {
 }
 
 /// Polls to the end of the connection. `poll` is never cancelled: rumqttc does not promise that it may be.
-async fn poll(mut events: EventLoop, granted: oneshot::Sender<Granted>, messages: mpsc::Sender<Publish>) -> Lost {
+async fn poll(
+    mut events: EventLoop,
+    granted: oneshot::Sender<Granted>,
+    messages: mpsc::Sender<Publish>,
+) -> Lost {
     let mut granted = Some(granted);
     loop {
         match events.poll().await {
@@ -109,8 +118,12 @@ impl From<&ConnAck> for Granted {
         let properties = answer.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
         Self {
-            receive_maximum: properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
-            max_packet: max_packet.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            receive_maximum: properties
+                .and_then(|properties| properties.receive_max)
+                .unwrap_or(u16::MAX),
+            max_packet: max_packet
+                .and_then(|size| usize::try_from(size).ok())
+                .unwrap_or(usize::MAX),
         }
     }
 }
@@ -119,13 +132,18 @@ impl From<&ConnAck> for Granted {
 fn reason(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(
-            ConnectReturnCode::UnsupportedProtocolVersion | ConnectReturnCode::RefusedProtocolVersion,
-        ) => "the broker does not speak MQTT 5 (the MQTT port of nats-server does not; use bus.nats)".to_owned(),
+            ConnectReturnCode::UnsupportedProtocolVersion
+            | ConnectReturnCode::RefusedProtocolVersion,
+        ) => {
+            "the broker does not speak MQTT 5 (the MQTT port of nats-server does not; use bus.nats)"
+                .to_owned()
+        }
         ConnectionError::ConnectionRefused(code) => format!("the broker refused us: {code:?}"),
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        }) => "another client with the same id took over: is there a second station of this name?".to_owned(),
+        }) => "another client with the same id took over: is there a second station of this name?"
+            .to_owned(),
         ConnectionError::RequestsDone => "the connection is closed".to_owned(),
         error => error.to_string(),
     }

@@ -38,7 +38,10 @@ pub struct Settings {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     Anonymous,
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     Token(String),
     /// A `.creds` file: JWT and nkey.
     Credentials(PathBuf),
@@ -46,16 +49,34 @@ pub enum Login {
 
 impl Settings {
     pub fn plain(url: &str) -> Self {
-        Self { url: url.to_owned(), login: Login::Anonymous, ca: None }
+        Self {
+            url: url.to_owned(),
+            login: Login::Anonymous,
+            ca: None,
+        }
     }
 
     /// Finds at start what no waiting will mend.
     pub(in crate::bus) fn check(&self) -> Result<(), SettingsError> {
         let Self { url, login, ca } = self;
-        url.parse::<ServerAddr>().map_err(|error| SettingsError::Url { url: url.clone(), reason: error.to_string() })?;
-        let files = [ca.as_ref(), if let Login::Credentials(path) = login { Some(path) } else { None }];
+        url.parse::<ServerAddr>()
+            .map_err(|error| SettingsError::Url {
+                url: url.clone(),
+                reason: error.to_string(),
+            })?;
+        let files = [
+            ca.as_ref(),
+            if let Login::Credentials(path) = login {
+                Some(path)
+            } else {
+                None
+            },
+        ];
         for path in files.into_iter().flatten() {
-            std::fs::read(path).map_err(|source| SettingsError::Read { path: path.clone(), source })?;
+            std::fs::read(path).map_err(|source| SettingsError::Read {
+                path: path.clone(),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -68,7 +89,9 @@ impl Settings {
             .ping_interval(PING);
         options = match &self.login {
             Login::Anonymous => options,
-            Login::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
+            Login::Password { user, password } => {
+                options.user_and_password(user.clone(), password.clone())
+            }
             Login::Token(token) => options.token(token.clone()),
             Login::Credentials(path) => options
                 .credentials_file(path)
@@ -85,7 +108,11 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, login, ca } = self;
-        f.debug_struct("Settings").field("url", url).field("login", login).field("ca", ca).finish()
+        f.debug_struct("Settings")
+            .field("url", url)
+            .field("login", login)
+            .field("ca", ca)
+            .finish()
     }
 }
 
@@ -111,7 +138,10 @@ struct News {
 
 impl News {
     fn new() -> Self {
-        Self { gone: CancellationToken::new(), complaint: watch::Sender::new(None) }
+        Self {
+            gone: CancellationToken::new(),
+            complaint: watch::Sender::new(None),
+        }
     }
 
     fn listen(&self, options: ConnectOptions) -> ConnectOptions {
@@ -130,7 +160,9 @@ impl News {
                 self.complaint.send_replace(Some(error.to_string()));
             }
             Event::ClientError(error) => debug!(%error, "NATS"),
-            Event::Connected | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => debug!(%event, "NATS"),
+            Event::Connected | Event::LameDuckMode | Event::Draining | Event::SlowConsumer(_) => {
+                debug!(%event, "NATS")
+            }
         }
     }
 
@@ -144,10 +176,21 @@ impl News {
 }
 
 /// Serves a server until `stop`. A server that is away is normal.
-pub async fn run(settings: Settings, ledger: Ledger, subjects: Subjects, birth: Birth, stop: CancellationToken) {
+pub async fn run(
+    settings: Settings,
+    ledger: Ledger,
+    subjects: Subjects,
+    birth: Birth,
+    stop: CancellationToken,
+) {
     let station = ledger.identity().station.clone();
     let outlet = outlet::Outlet::new(settings.clone(), &station, subjects.clone());
-    let desk = desk::Desk { settings, ledger: ledger.clone(), subjects, birth };
+    let desk = desk::Desk {
+        settings,
+        ledger: ledger.clone(),
+        subjects,
+        birth,
+    };
     let farewell = CancellationToken::new();
     let events = async {
         relay::run(SINK, ledger, outlet, stop.clone()).await;
@@ -162,5 +205,8 @@ pub enum SettingsError {
     #[error("bus.nats.url {url:?} is not a NATS address: {reason}")]
     Url { url: String, reason: String },
     #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
 }

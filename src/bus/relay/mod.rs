@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::bus::backoff::Backoff;
-use crate::bus::transport::{Fate, Lost, Transport};
+use crate::bus::transport::{Fate, Lost, Transport, Verdict};
 use crate::core::observation::Observation;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 
@@ -32,10 +32,12 @@ const LAST_CALL: Duration = Duration::from_secs(3);
 /// Alarms that may wait for the clerk. When it is full an alarm is dropped: it stands in the log.
 const ALARMS: usize = 16;
 
+type Batches = BoxStream<'static, Result<Vec<Recorded>, SubmitError>>;
+
 /// Where events come from: the ledger, or a list in a test.
-pub struct Journal {
+struct Journal {
     /// Reads on after a sequence number.
-    follow: Box<dyn Fn(u64) -> BoxStream<'static, Result<Vec<Recorded>, SubmitError>> + Send + Sync>,
+    follow: Box<dyn Fn(u64) -> Batches + Send + Sync>,
     newest: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -56,21 +58,39 @@ impl Journal {
 }
 
 /// Carries the journal to a sink until `stop`; returns when what was left has been sent, or three seconds later.
-pub async fn run<T: Transport>(sink: &'static str, ledger: Ledger, transport: T, stop: CancellationToken) {
+pub async fn run<T: Transport>(
+    sink: &'static str,
+    ledger: Ledger,
+    transport: T,
+    stop: CancellationToken,
+) {
     let Some(cursor) = clerk::cursor(sink, &ledger, &stop).await else {
         return;
     };
     let (position, reached) = watch::channel(cursor);
     let (alarms, raised) = mpsc::channel(ALARMS);
     let journal = Journal::of(&ledger);
-    let relay = Relay { sink, journal, transport, position, alarms, refused: Standing::Welcome };
+    let relay = Relay {
+        sink,
+        journal,
+        transport,
+        position,
+        alarms,
+        standing: Standing::Unknown,
+    };
     // The clerk ends when the relay has dropped its ends of the channels, after writing down the last position.
-    tokio::join!(relay.run(stop), clerk::positions(sink, &ledger, reached), clerk::alarms(&ledger, raised));
+    tokio::join!(
+        relay.run(stop),
+        clerk::positions(sink, &ledger, reached),
+        clerk::alarms(&ledger, raised)
+    );
 }
 
 /// Whether the broker lets us publish.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    /// A former process may have left an alarm.
+    Unknown,
     Welcome,
     Refused,
 }
@@ -88,22 +108,22 @@ struct Relay<T> {
     /// Everything up to here is acknowledged or given up for good.
     position: watch::Sender<u64>,
     alarms: mpsc::Sender<Observation>,
-    refused: Standing,
+    standing: Standing,
 }
 
 impl<T: Transport> Relay<T> {
+    /// Taken by value, so that the clerk's ends of the channels close when it is over.
     async fn run(mut self, stop: CancellationToken) {
-        self.carry(&stop).await;
-    }
-
-    async fn carry(&mut self, stop: &CancellationToken) {
+        let stop = &stop;
         let mut backoff = Backoff::default();
         loop {
             let end = self.connection(&mut backoff, stop).await;
             self.transport.close().await;
             match end {
                 End::Stopped => return,
-                End::Lost(why) => debug!(sink = self.sink, %why, "no way out for events; they wait in the journal"),
+                End::Lost(why) => {
+                    debug!(sink = self.sink, %why, "no way out for events; they wait in the journal")
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -119,8 +139,14 @@ impl<T: Transport> Relay<T> {
         };
         match attempt {
             Ok(terms) => {
-                info!(sink = self.sink, after = *self.position.borrow(), "events flow");
-                let end = self.serve(terms.window, backoff, stop).await;
+                info!(
+                    sink = self.sink,
+                    after = *self.position.borrow(),
+                    "events flow"
+                );
+                let start = Instant::now();
+                let end = self.serve(terms.window, stop).await;
+                backoff.held(start.elapsed());
                 if let End::Lost(why) = &end {
                     warn!(sink = self.sink, %why, "events wait in the journal");
                 }
@@ -130,7 +156,7 @@ impl<T: Transport> Relay<T> {
         }
     }
 
-    async fn serve(&mut self, window: usize, backoff: &mut Backoff, stop: &CancellationToken) -> End {
+    async fn serve(&mut self, window: usize, stop: &CancellationToken) -> End {
         let cursor = *self.position.borrow();
         let mut line = Line::new(cursor, window);
         let mut journal = (self.journal.follow)(cursor);
@@ -140,7 +166,9 @@ impl<T: Transport> Relay<T> {
             if let Err(lost) = self.fill(&mut line).await {
                 return End::Lost(lost);
             }
-            self.position.send_if_modified(|position| std::mem::replace(position, line.cursor) != line.cursor);
+            self.position.send_if_modified(|position| {
+                std::mem::replace(position, line.cursor) != line.cursor
+            });
             if last.is_some_and(|(target, _)| line.cursor >= target) {
                 return End::Stopped;
             }
@@ -148,7 +176,7 @@ impl<T: Transport> Relay<T> {
                 verdict = self.transport.verdict() => match verdict {
                     Ok(verdict) => {
                         patience = Instant::now() + PATIENCE;
-                        if let Err(lost) = self.judge(&mut line, verdict.seq, verdict.fate, backoff) {
+                        if let Err(lost) = self.judge(&mut line, verdict) {
                             return End::Lost(lost);
                         }
                     }
@@ -181,7 +209,10 @@ impl<T: Transport> Relay<T> {
     async fn fill(&mut self, line: &mut Line) -> Result<(), Lost> {
         while let Some(event) = line.step() {
             if event.body.len() > MAX_EVENT {
-                self.bury(event.seq, &format!("{} bytes; at most {MAX_EVENT}", event.body.len()));
+                self.bury(
+                    event.seq,
+                    &format!("{} bytes; at most {MAX_EVENT}", event.body.len()),
+                );
                 line.settle(event.seq);
             } else {
                 self.transport.publish(&event).await?;
@@ -190,12 +221,14 @@ impl<T: Transport> Relay<T> {
         Ok(())
     }
 
-    fn judge(&mut self, line: &mut Line, seq: u64, fate: Fate, backoff: &mut Backoff) -> Result<(), Lost> {
+    fn judge(&mut self, line: &mut Line, verdict: Verdict) -> Result<(), Lost> {
+        let Verdict { seq, fate } = verdict;
         match fate {
             Fate::Taken => {
-                backoff.reset();
-                if std::mem::replace(&mut self.refused, Standing::Welcome) == Standing::Refused {
-                    self.alarm(Observation::AlarmCleared { code: format!("bus.refused.{}", self.sink) });
+                if std::mem::replace(&mut self.standing, Standing::Welcome) != Standing::Welcome {
+                    self.alarm(Observation::AlarmCleared {
+                        code: format!("bus.refused.{}", self.sink),
+                    });
                 }
                 line.settle(seq);
                 Ok(())
@@ -207,8 +240,11 @@ impl<T: Transport> Relay<T> {
             }
             Fate::Refused(reason) => {
                 let detail = format!("{} refuses event {seq}: {reason}; events wait", self.sink);
-                if std::mem::replace(&mut self.refused, Standing::Refused) == Standing::Welcome {
-                    self.alarm(Observation::AlarmRaised { code: format!("bus.refused.{}", self.sink), detail: detail.clone() });
+                if std::mem::replace(&mut self.standing, Standing::Refused) != Standing::Refused {
+                    self.alarm(Observation::AlarmRaised {
+                        code: format!("bus.refused.{}", self.sink),
+                        detail: detail.clone(),
+                    });
                 }
                 Err(Lost(detail))
             }
@@ -217,9 +253,15 @@ impl<T: Transport> Relay<T> {
 
     /// An event that this sink will never take is left out, so that it does not hold up all the others.
     fn bury(&self, seq: u64, reason: &str) {
-        warn!(sink = self.sink, seq, reason, "an event cannot be sent and is left out");
+        warn!(
+            sink = self.sink,
+            seq, reason, "an event cannot be sent and is left out"
+        );
         let detail = format!("{} cannot take event {seq}: {reason}", self.sink);
-        self.alarm(Observation::AlarmRaised { code: format!("bus.deadletter.{}", self.sink), detail });
+        self.alarm(Observation::AlarmRaised {
+            code: format!("bus.deadletter.{}", self.sink),
+            detail,
+        });
     }
 
     fn alarm(&self, alarm: Observation) {
@@ -246,7 +288,12 @@ struct Slot {
 
 impl Line {
     fn new(cursor: u64, room: usize) -> Self {
-        Self { cursor, room: room.max(1), window: VecDeque::new(), waiting: VecDeque::new() }
+        Self {
+            cursor,
+            room: room.max(1),
+            window: VecDeque::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Takes the next event into the window, if it has room.
@@ -255,7 +302,10 @@ impl Line {
             return None;
         }
         let event = self.waiting.pop_front()?;
-        self.window.push_back(Slot { seq: event.seq, settled: false });
+        self.window.push_back(Slot {
+            seq: event.seq,
+            settled: false,
+        });
         Some(event)
     }
 

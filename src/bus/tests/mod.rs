@@ -9,14 +9,18 @@ mod nats;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::broker::Server;
 use crate::bus::{Bus, Fault, Mqtt, Settings};
 use crate::core::address::Pool;
 use crate::core::floor;
@@ -54,12 +58,25 @@ impl World {
         };
         let path = folder.path().join("bootline.db");
         let (ledger, _) = Ledger::open(&path, "acme", settings, Clock::default()).unwrap();
-        Self { folder, ledger, stop: CancellationToken::new(), bus: None }
+        Self {
+            folder,
+            ledger,
+            stop: CancellationToken::new(),
+            bus: None,
+        }
     }
 
     /// Starts the bus; gives the address of the embedded broker.
-    async fn start(&mut self, mqtt: Mqtt, nats: Option<crate::bus::nats::Settings>) -> Option<std::net::SocketAddr> {
-        let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats };
+    async fn start(
+        &mut self,
+        mqtt: Mqtt,
+        nats: Option<crate::bus::nats::Settings>,
+    ) -> Option<std::net::SocketAddr> {
+        let settings = Settings {
+            rest: Some("http://127.0.0.1:8080".to_owned()),
+            mqtt,
+            nats,
+        };
         let bus = Bus::bind(settings, self.ledger.clone()).await.unwrap();
         let address = bus.broker();
         self.stop = CancellationToken::new();
@@ -87,8 +104,42 @@ impl World {
             raw_size_bytes: 1024,
             added_at: Timestamp::from_millis(0),
         };
-        let receipt = self.ledger.submit(Input::Observed(Observation::ImageIngested(image))).await.unwrap();
+        let receipt = self
+            .ledger
+            .submit(Input::Observed(Observation::ImageIngested(image)))
+            .await
+            .unwrap();
         assert_eq!(receipt.events.len(), 1);
+    }
+
+    /// Lets many things happen, ten at a time, as fast as the ledger takes them.
+    async fn produce(&self, numbers: Range<u32>) {
+        stream::iter(numbers)
+            .for_each_concurrent(10, |n| self.happen(n))
+            .await;
+    }
+
+    /// Five times a hundred events, each time with the broker ended in their midst; then one more event, after which
+    /// nothing breaks.
+    async fn storm(&self, server: &mut Server, signal: Signal, sink: &str) {
+        for round in 0..5 {
+            let first = round * 100;
+            tokio::join!(self.produce(first..first + 100), async {
+                self.reaches(u64::from(first) + 30).await;
+                server.end(signal).await;
+                server.start().await;
+            });
+            // Not at once again: mosquitto forgets a SIGTERM that comes just after its start.
+            self.delivered(sink).await;
+        }
+        self.happen(500).await;
+        self.delivered(sink).await;
+    }
+
+    /// Waits until the journal holds so many events.
+    async fn reaches(&self, newest: u64) {
+        let mut follower = self.ledger.follow(newest - 1);
+        timeout(LONG, follower.next()).await.unwrap().unwrap();
     }
 
     /// Waits until a sink has acknowledged everything, and the ledger knows it.
@@ -99,7 +150,9 @@ impl World {
                 beat.tick().await;
             }
         };
-        timeout(LONG, all).await.expect("everything is delivered in the end");
+        timeout(LONG, all)
+            .await
+            .expect("everything is delivered in the end");
     }
 }
 
@@ -112,7 +165,12 @@ struct Tally {
 impl Tally {
     fn note(&mut self, body: &str) {
         let event: Value = serde_json::from_str(body).unwrap();
-        self.seen.push(event["sequence"].as_str().unwrap().parse().unwrap());
+        self.seen
+            .push(event["sequence"].as_str().unwrap().parse().unwrap());
+    }
+
+    fn newest(&self) -> u64 {
+        self.seen.iter().copied().max().unwrap_or(0)
     }
 
     /// How many were seen again.
@@ -125,7 +183,9 @@ impl Tally {
 
     /// Which of `1..=newest` were never seen.
     fn missing(&self, newest: u64) -> Vec<u64> {
-        (1..=newest).filter(|seq| !self.seen.contains(seq)).collect()
+        (1..=newest)
+            .filter(|seq| !self.seen.contains(seq))
+            .collect()
     }
 
     /// How often an event that was new came after a later one.
