@@ -32,9 +32,7 @@ impl Backoff {
     }
 
     fn wait_by(&mut self, dice: u64) -> Duration {
-        let full = FIRST
-            .saturating_mul(1 << self.failures.min(16))
-            .min(LONGEST);
+        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let share = u32::try_from(dice % 501).expect("a remainder of 501 fits");
         full * (500 + share) / 1000

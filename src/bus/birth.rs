@@ -97,21 +97,13 @@ struct Limits {
 
 impl Birth {
     pub fn new(ledger: Ledger, rest: Option<String>) -> Self {
-        Self {
-            ledger,
-            boot_id: format!("b-{}", Uuid::now_v7().simple()),
-            rest,
-        }
+        Self { ledger, boot_id: format!("b-{}", Uuid::now_v7().simple()), rest }
     }
 
     /// Names a fresh connection.
     pub fn session(&self) -> Session {
         let since = self.ledger.now();
-        Session {
-            boot_id: self.boot_id.clone(),
-            session: format!("s-{}", since.millis()),
-            since,
-        }
+        Session { boot_id: self.boot_id.clone(), session: format!("s-{}", since.millis()), since }
     }
 
     /// The certificate as it stands now.
@@ -124,15 +116,9 @@ impl Birth {
             epoch: &identity.epoch,
             newest_sequence: self.ledger.newest(),
             commands: &NAMES,
-            events: EVENTS
-                .iter()
-                .map(|name| format!("io.bootline.{name}.v1"))
-                .collect(),
+            events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
             rest: self.rest.as_deref(),
-            limits: Limits {
-                request_bytes: MAX_REQUEST,
-                event_bytes: MAX_EVENT,
-            },
+            limits: Limits { request_bytes: MAX_REQUEST, event_bytes: MAX_EVENT },
         })
     }
 }
@@ -162,9 +148,7 @@ impl Session {
 }
 
 fn json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value)
-        .expect("a flat structure of text and numbers is JSON")
-        .into()
+    serde_json::to_vec(value).expect("a flat structure of text and numbers is JSON").into()
 }
 
 #[cfg(test)]
@@ -193,11 +177,7 @@ mod tests {
         let core = include_str!("../core/event.rs");
         let names: Vec<&str> = core
             .lines()
-            .filter_map(|line| {
-                line.trim()
-                    .strip_prefix("#[serde(rename = \"")?
-                    .strip_suffix("\")]")
-            })
+            .filter_map(|line| line.trim().strip_prefix("#[serde(rename = \"")?.strip_suffix("\")]"))
             .collect();
         assert_eq!(names, EVENTS);
     }

@@ -13,13 +13,7 @@ pub const AT_ONCE: usize = 8;
 
 /// Carries out a request and answers it; whatever is wrong with it is an answer too.
 pub async fn answer(ledger: &Ledger, name: &str, body: &[u8], transport: Transport) -> Reply {
-    let envelope = Envelope {
-        name: Some(name),
-        id: None,
-        minted_id: mint(),
-        transport,
-        now: ledger.now(),
-    };
+    let envelope = Envelope { name: Some(name), id: None, minted_id: mint(), transport, now: ledger.now() };
     ledger.command(body, &envelope).await
 }
 
@@ -33,17 +27,12 @@ pub fn refuse(ledger: &Ledger, name: &str, salutation: &Salutation, refusal: Ref
 
 /// The bytes of a reply, the same on every bus.
 pub fn bytes(reply: &Reply) -> Bytes {
-    serde_json::to_vec(reply)
-        .expect("a reply is plain JSON")
-        .into()
+    serde_json::to_vec(reply).expect("a reply is plain JSON").into()
 }
 
 /// An id for a request that brought none.
 fn mint() -> CommandId {
-    Uuid::now_v7()
-        .to_string()
-        .parse()
-        .expect("36 hexadecimal digits and dashes are a command id")
+    Uuid::now_v7().to_string().parse().expect("36 hexadecimal digits and dashes are a command id")
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mqtt5::broker::MqttBroker;
 use mqtt5::broker::config::{
-    AuthConfig, AuthMethod, BrokerConfig, ChangeOnlyDeliveryConfig, EchoSuppressionConfig,
-    RateLimitConfig, ServerDeliveryStrategy, StorageBackend, StorageConfig,
+    AuthConfig, AuthMethod, BrokerConfig, ChangeOnlyDeliveryConfig, EchoSuppressionConfig, RateLimitConfig,
+    ServerDeliveryStrategy, StorageBackend, StorageConfig,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -45,19 +45,13 @@ impl Broker {
             return Err(BindError::NotLoopback(*listen));
         }
         // The broker says only in prose why it has no socket; so the question is asked here first.
-        TcpListener::bind(listen)
-            .await
-            .map_err(|source| bind_error(*listen, source))?;
+        TcpListener::bind(listen).await.map_err(|source| bind_error(*listen, source))?;
         let inner = MqttBroker::with_config(config(*listen, folder.clone()))
             .await
-            .map_err(|error| BindError::Broker {
-                listen: *listen,
-                reason: error.to_string(),
-            })?;
-        let address = inner.local_addr().ok_or_else(|| BindError::Broker {
-            listen: *listen,
-            reason: "it has no socket".to_owned(),
-        })?;
+            .map_err(|error| BindError::Broker { listen: *listen, reason: error.to_string() })?;
+        let address = inner
+            .local_addr()
+            .ok_or_else(|| BindError::Broker { listen: *listen, reason: "it has no socket".to_owned() })?;
         Ok(Self { inner, address })
     }
 
@@ -82,10 +76,7 @@ impl Broker {
 
 fn bind_error(listen: SocketAddr, source: std::io::Error) -> BindError {
     if source.kind() == std::io::ErrorKind::AddrInUse {
-        BindError::Taken {
-            listen,
-            url: format!("mqtt://{listen}"),
-        }
+        BindError::Taken { listen, url: format!("mqtt://{listen}") }
     } else {
         BindError::Socket { listen, source }
     }
@@ -122,12 +113,7 @@ fn config(listen: SocketAddr, folder: PathBuf) -> BrokerConfig {
             scram_file: None,
             jwt_config: None,
             federated_jwt_config: None,
-            rate_limit: RateLimitConfig {
-                enabled: false,
-                max_attempts: 0,
-                window_secs: 0,
-                lockout_secs: 0,
-            },
+            rate_limit: RateLimitConfig { enabled: false, max_attempts: 0, window_secs: 0, lockout_secs: 0 },
         },
         tls_config: None,
         websocket_config: None,
@@ -142,14 +128,8 @@ fn config(listen: SocketAddr, folder: PathBuf) -> BrokerConfig {
             max_queued_messages_per_client: MAX_QUEUED,
             max_queued_bytes_per_client: MAX_QUEUED_BYTES,
         },
-        change_only_delivery_config: ChangeOnlyDeliveryConfig {
-            enabled: false,
-            topic_patterns: Vec::new(),
-        },
-        echo_suppression_config: EchoSuppressionConfig {
-            enabled: false,
-            property_key: String::new(),
-        },
+        change_only_delivery_config: ChangeOnlyDeliveryConfig { enabled: false, topic_patterns: Vec::new() },
+        echo_suppression_config: EchoSuppressionConfig { enabled: false, property_key: String::new() },
         sys_topics_enabled: false,
         sys_topics_interval: Duration::from_secs(60),
         max_outbound_rate_per_client: 0,
@@ -165,9 +145,7 @@ fn config(listen: SocketAddr, folder: PathBuf) -> BrokerConfig {
 /// Why there is no embedded broker.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error(
-        "the embedded MQTT broker asks for no password and so listens on loopback only, not on {0}"
-    )]
+    #[error("the embedded MQTT broker asks for no password and so listens on loopback only, not on {0}")]
     NotLoopback(SocketAddr),
     #[error(
         "cannot bind the embedded MQTT broker on {listen}: the address is taken; if a broker runs there already, \
@@ -175,10 +153,7 @@ pub enum BindError {
     )]
     Taken { listen: SocketAddr, url: String },
     #[error("cannot bind the embedded MQTT broker on {listen}")]
-    Socket {
-        listen: SocketAddr,
-        source: std::io::Error,
-    },
+    Socket { listen: SocketAddr, source: std::io::Error },
     #[error("cannot start the embedded MQTT broker on {listen}: {reason}")]
     Broker { listen: SocketAddr, reason: String },
 }
@@ -199,10 +174,7 @@ mod tests {
     #[tokio::test]
     async fn it_tells_its_port_and_ends_when_asked() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            listen: loopback(0),
-            folder: folder.path().join("mqtt"),
-        };
+        let settings = Settings { listen: loopback(0), folder: folder.path().join("mqtt") };
         let broker = Broker::bind(&settings).await.unwrap();
         assert_ne!(broker.address().port(), 0);
         let stop = CancellationToken::new();
@@ -215,28 +187,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let other = TcpListener::bind(loopback(0)).await.unwrap();
         let listen = other.local_addr().unwrap();
-        let settings = Settings {
-            listen,
-            folder: folder.path().to_owned(),
-        };
+        let settings = Settings { listen, folder: folder.path().to_owned() };
         let error = Broker::bind(&settings).await.map(drop).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("taken")
-                && text.contains(&format!("`bus.mqtt: {{url: mqtt://{listen}}}`")),
-            "{text}"
-        );
+        assert!(text.contains("taken") && text.contains(&format!("`bus.mqtt: {{url: mqtt://{listen}}}`")), "{text}");
     }
 
     #[tokio::test]
     async fn it_never_listens_beyond_loopback() {
-        let settings = Settings {
-            listen: SocketAddr::from(([0, 0, 0, 0], 0)),
-            folder: PathBuf::new(),
-        };
-        assert!(matches!(
-            Broker::bind(&settings).await,
-            Err(BindError::NotLoopback(_))
-        ));
+        let settings = Settings { listen: SocketAddr::from(([0, 0, 0, 0], 0)), folder: PathBuf::new() };
+        assert!(matches!(Broker::bind(&settings).await, Err(BindError::NotLoopback(_))));
     }
 }

@@ -85,10 +85,7 @@ impl Bus {
             Mqtt::Embedded(settings) => {
                 let broker = embedded::Broker::bind(&settings).await?;
                 let address = broker.address();
-                bus.mqtt = Some(mqtt::Settings::plain(
-                    &address.ip().to_string(),
-                    address.port(),
-                ));
+                bus.mqtt = Some(mqtt::Settings::plain(&address.ip().to_string(), address.port()));
                 bus.broker = Some(broker);
             }
             Mqtt::Broker(settings) => {
@@ -115,22 +112,10 @@ impl Bus {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
         let mut buses = JoinSet::new();
         if let Some(settings) = self.mqtt {
-            buses.spawn(mqtt::run(
-                settings,
-                self.ledger.clone(),
-                self.topics,
-                self.birth.clone(),
-                stop.clone(),
-            ));
+            buses.spawn(mqtt::run(settings, self.ledger.clone(), self.topics, self.birth.clone(), stop.clone()));
         }
         if let Some(settings) = self.nats {
-            buses.spawn(nats::run(
-                settings,
-                self.ledger,
-                self.subjects,
-                self.birth,
-                stop.clone(),
-            ));
+            buses.spawn(nats::run(settings, self.ledger, self.subjects, self.birth, stop.clone()));
         }
         #[cfg(feature = "embedded-broker")]
         if let Some(broker) = self.broker {

@@ -25,11 +25,7 @@ impl Progress {
     pub fn new(reports: broadcast::Receiver<Telemetry>) -> Self {
         let mut beat = interval(PACE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            reports,
-            beat,
-            newest: BTreeMap::new(),
-        }
+        Self { reports, beat, newest: BTreeMap::new() }
     }
 
     /// What to publish next, at least one report; nothing once the ledger is closed. Cancel-safe.
@@ -85,13 +81,7 @@ mod tests {
         reports.send(report("dca632010204", 50)).unwrap();
         let start = Instant::now();
         let first = progress.next().await.unwrap();
-        assert_eq!(
-            first
-                .iter()
-                .map(|report| report.percent)
-                .collect::<Vec<_>>(),
-            [9, 50]
-        );
+        assert_eq!(first.iter().map(|report| report.percent).collect::<Vec<_>>(), [9, 50]);
         reports.send(report("dca632010203", 10)).unwrap();
         assert_eq!(progress.next().await.unwrap().len(), 1);
         assert!(start.elapsed() >= PACE);

@@ -22,19 +22,11 @@ impl Topics {
         if !is_segment(station) || station.starts_with('_') {
             return Err(NameError::Station(station.to_owned()));
         }
-        let levels = if root.is_empty() {
-            0
-        } else {
-            root.split('/').count()
-        };
+        let levels = if root.is_empty() { 0 } else { root.split('/').count() };
         if levels > MAX_ROOT_LEVELS || (levels > 0 && !root.split('/').all(is_segment)) {
             return Err(NameError::Root(root.to_owned()));
         }
-        let base = if root.is_empty() {
-            "bootline/v1".to_owned()
-        } else {
-            format!("{root}/bootline/v1")
-        };
+        let base = if root.is_empty() { "bootline/v1".to_owned() } else { format!("{root}/bootline/v1") };
         let own = format!("{base}/{station}");
         Ok(Self { base, own })
     }
@@ -68,9 +60,7 @@ impl Topics {
 
     /// `project.create` from `.../cmd/project/create`.
     pub fn command(&self, topic: &str) -> Option<String> {
-        let rest = topic
-            .strip_prefix(self.own.as_str())?
-            .strip_prefix("/cmd/")?;
+        let rest = topic.strip_prefix(self.own.as_str())?.strip_prefix("/cmd/")?;
         let (noun, verb) = rest.split_once('/')?;
         (is_segment(noun) && is_segment(verb)).then(|| format!("{noun}.{verb}"))
     }
@@ -84,14 +74,10 @@ impl Topics {
         if address.contains(['+', '#']) || address.chars().any(char::is_control) {
             return Err(AddressError::Wildcard);
         }
-        let inbox = address
-            .strip_prefix(self.base.as_str())
-            .and_then(|rest| rest.strip_prefix("/_reply/"));
+        let inbox = address.strip_prefix(self.base.as_str()).and_then(|rest| rest.strip_prefix("/_reply/"));
         match inbox {
             Some(inbox) if inbox.split('/').all(|level| !level.is_empty()) => Ok(()),
-            _ => Err(AddressError::Elsewhere {
-                inboxes: format!("{}/_reply/", self.base),
-            }),
+            _ => Err(AddressError::Elsewhere { inboxes: format!("{}/_reply/", self.base) }),
         }
     }
 }
@@ -110,17 +96,12 @@ impl Subjects {
         if !is_segment(station) || station.starts_with('_') {
             return Err(NameError::Station(station.to_owned()));
         }
-        Ok(Self {
-            station: station.to_owned(),
-        })
+        Ok(Self { station: station.to_owned() })
     }
 
     /// The type stands at the end without its kind: a stream orders all of its subjects, so that costs nothing.
     pub fn event(&self, kind: &str, id: &str, name: &str) -> String {
-        let event = name
-            .strip_prefix(kind)
-            .and_then(|rest| rest.strip_prefix('.'))
-            .unwrap_or(name);
+        let event = name.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
         format!("bootline.v1.{}.evt.{kind}.{id}.{event}", self.station)
     }
 
@@ -167,31 +148,16 @@ mod tests {
         let mac: Mac = "dc:a6:32:01:02:03".parse().unwrap();
         let topics = topics();
         for (topic, expected) in [
-            (
-                topics.event("device", "dca632010203"),
-                "acme/west/bootline/v1/st-01/evt/device/dca632010203",
-            ),
-            (
-                topics.telemetry(mac),
-                "acme/west/bootline/v1/st-01/telemetry/device/dca632010203",
-            ),
-            (
-                topics.presence(),
-                "acme/west/bootline/v1/st-01/state/presence",
-            ),
+            (topics.event("device", "dca632010203"), "acme/west/bootline/v1/st-01/evt/device/dca632010203"),
+            (topics.telemetry(mac), "acme/west/bootline/v1/st-01/telemetry/device/dca632010203"),
+            (topics.presence(), "acme/west/bootline/v1/st-01/state/presence"),
             (topics.info(), "acme/west/bootline/v1/st-01/state/info"),
             (topics.requests(), "acme/west/bootline/v1/st-01/cmd/#"),
-            (
-                topics.reply("project.create"),
-                "acme/west/bootline/v1/st-01/res/project/create",
-            ),
+            (topics.reply("project.create"), "acme/west/bootline/v1/st-01/res/project/create"),
         ] {
             assert_eq!(topic, expected);
         }
-        assert_eq!(
-            Topics::new("", "st-01").unwrap().presence(),
-            "bootline/v1/st-01/state/presence"
-        );
+        assert_eq!(Topics::new("", "st-01").unwrap().presence(), "bootline/v1/st-01/state/presence");
     }
 
     #[test]
@@ -201,10 +167,7 @@ mod tests {
             assert!(Subjects::new(station).is_err(), "{station:?}");
         }
         for root in ["/", "a/", "/a", "a//b", "a/+/b", "a/b/c/d/e/f", "a b"] {
-            assert_eq!(
-                Topics::new(root, "st"),
-                Err(NameError::Root(root.to_owned()))
-            );
+            assert_eq!(Topics::new(root, "st"), Err(NameError::Root(root.to_owned())));
         }
         assert!(Topics::new("a/b/c/d/e", "st").is_ok());
     }
@@ -223,25 +186,15 @@ mod tests {
             ("/res/project/create", None),
             ("x/cmd/project/create", None),
         ] {
-            assert_eq!(
-                topics().command(&format!("{own}{rest}")).as_deref(),
-                name,
-                "{rest}"
-            );
+            assert_eq!(topics().command(&format!("{own}{rest}")).as_deref(), name, "{rest}");
         }
-        assert_eq!(
-            topics().command("bootline/v1/st-01/cmd/project/create"),
-            None
-        );
+        assert_eq!(topics().command("bootline/v1/st-01/cmd/project/create"), None);
     }
 
     #[test]
     fn a_reply_goes_to_an_inbox_and_nowhere_else() {
         let topics = topics();
-        for address in [
-            "acme/west/bootline/v1/_reply/erp",
-            "acme/west/bootline/v1/_reply/erp/1/a b",
-        ] {
+        for address in ["acme/west/bootline/v1/_reply/erp", "acme/west/bootline/v1/_reply/erp/1/a b"] {
             assert_eq!(topics.reply_address(address), Ok(()), "{address}");
         }
         for address in [
@@ -262,46 +215,18 @@ mod tests {
             assert!(topics.reply_address(address).is_err(), "{address:?}");
         }
         let long = format!("acme/west/bootline/v1/_reply/{}", "x".repeat(256));
-        assert_eq!(
-            topics.reply_address(&long),
-            Err(AddressError::TooLong(long.len()))
-        );
+        assert_eq!(topics.reply_address(&long), Err(AddressError::TooLong(long.len())));
     }
 
     #[test]
     fn a_subject_ends_with_the_type_without_its_kind() {
         let subjects = Subjects::new("st-01").unwrap();
         for (kind, id, name, expected) in [
-            (
-                "device",
-                "dca632010203",
-                "device.step.started",
-                "bootline.v1.st-01.evt.device.dca632010203.step.started",
-            ),
-            (
-                "device",
-                "dca632010203",
-                "device.failed",
-                "bootline.v1.st-01.evt.device.dca632010203.failed",
-            ),
-            (
-                "station",
-                "st-01",
-                "station.alarm.raised",
-                "bootline.v1.st-01.evt.station.st-01.alarm.raised",
-            ),
-            (
-                "station",
-                "st-01",
-                "events.lost",
-                "bootline.v1.st-01.evt.station.st-01.events.lost",
-            ),
-            (
-                "rule",
-                "rules",
-                "rules.changed",
-                "bootline.v1.st-01.evt.rule.rules.rules.changed",
-            ),
+            ("device", "dca632010203", "device.step.started", "bootline.v1.st-01.evt.device.dca632010203.step.started"),
+            ("device", "dca632010203", "device.failed", "bootline.v1.st-01.evt.device.dca632010203.failed"),
+            ("station", "st-01", "station.alarm.raised", "bootline.v1.st-01.evt.station.st-01.alarm.raised"),
+            ("station", "st-01", "events.lost", "bootline.v1.st-01.evt.station.st-01.events.lost"),
+            ("rule", "rules", "rules.changed", "bootline.v1.st-01.evt.rule.rules.rules.changed"),
         ] {
             assert_eq!(subjects.event(kind, id, name), expected);
         }

@@ -52,12 +52,7 @@ impl Connection {
         tasks.spawn(poll(events, granted, messages));
         let mut pump = Pump(tasks);
         match answer.await {
-            Ok(granted) => Ok(Self {
-                client,
-                granted,
-                inbox,
-                pump,
-            }),
+            Ok(granted) => Ok(Self { client, granted, inbox, pump }),
             Err(_) => Err(pump.gone().await),
         }
     }
@@ -86,11 +81,7 @@ impl Pump {
 }
 
 /// Polls to the end of the connection. `poll` is never cancelled: rumqttc does not promise that it may be.
-async fn poll(
-    mut events: EventLoop,
-    granted: oneshot::Sender<Granted>,
-    messages: mpsc::Sender<Publish>,
-) -> Lost {
+async fn poll(mut events: EventLoop, granted: oneshot::Sender<Granted>, messages: mpsc::Sender<Publish>) -> Lost {
     let mut granted = Some(granted);
     loop {
         match events.poll().await {
@@ -118,12 +109,8 @@ impl From<&ConnAck> for Granted {
         let properties = answer.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
         Self {
-            receive_maximum: properties
-                .and_then(|properties| properties.receive_max)
-                .unwrap_or(u16::MAX),
-            max_packet: max_packet
-                .and_then(|size| usize::try_from(size).ok())
-                .unwrap_or(usize::MAX),
+            receive_maximum: properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
+            max_packet: max_packet.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
         }
     }
 }
@@ -132,18 +119,13 @@ impl From<&ConnAck> for Granted {
 fn reason(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(
-            ConnectReturnCode::UnsupportedProtocolVersion
-            | ConnectReturnCode::RefusedProtocolVersion,
-        ) => {
-            "the broker does not speak MQTT 5 (the MQTT port of nats-server does not; use bus.nats)"
-                .to_owned()
-        }
+            ConnectReturnCode::UnsupportedProtocolVersion | ConnectReturnCode::RefusedProtocolVersion,
+        ) => "the broker does not speak MQTT 5 (the MQTT port of nats-server does not; use bus.nats)".to_owned(),
         ConnectionError::ConnectionRefused(code) => format!("the broker refused us: {code:?}"),
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        }) => "another client with the same id took over: is there a second station of this name?"
-            .to_owned(),
+        }) => "another client with the same id took over: is there a second station of this name?".to_owned(),
         ConnectionError::RequestsDone => "the connection is closed".to_owned(),
         error => error.to_string(),
     }

@@ -12,12 +12,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{
-    LastWill, LastWillProperties, Publish, PublishProperties, RetainForwardRule,
-    SubscribeReasonCode,
+    LastWill, LastWillProperties, Publish, PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::{
-    AckMode, AsyncClient, MqttOptions, PersistedAckMode, PersistedSession, PublishNotice,
-    PublishOptions, SessionStore, SessionStoreError, SessionStoreKey, SubscribeFilterInput,
+    AckMode, AsyncClient, MqttOptions, PersistedAckMode, PersistedSession, PublishNotice, PublishOptions, SessionStore,
+    SessionStoreError, SessionStoreKey, SubscribeFilterInput,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -119,21 +118,13 @@ impl Desk {
         };
         let goodbye = session.offline(Absence::ConnectionLost).to_vec();
         options
-            .set_last_will(LastWill::new(
-                self.topics.presence(),
-                goodbye,
-                QoS::AtLeastOnce,
-                true,
-                Some(properties),
-            ))
+            .set_last_will(LastWill::new(self.topics.presence(), goodbye, QoS::AtLeastOnce, true, Some(properties)))
             .set_clean_start(false)
             .set_session_expiry_interval(Some(SESSION_EXPIRY))
             .set_receive_maximum(Some(u16::try_from(AT_ONCE).expect("a handful fits")))
             .set_ack_mode(AckMode::Manual)
             .set_outgoing_inflight_upper_limit(WINDOW)
-            .set_session_store(Nothing {
-                client_id: station.clone(),
-            });
+            .set_session_store(Nothing { client_id: station.clone() });
         Ok(options)
     }
 
@@ -144,42 +135,22 @@ impl Desk {
         let filter = SubscribeFilterInput::new(self.topics.requests(), QoS::AtLeastOnce)
             .preserve_retain(true)
             .retain_forward_rule(RetainForwardRule::Never);
-        let notice = client
-            .subscribe_many_tracked([filter])
-            .await
-            .map_err(|error| Lost(error.to_string()))?;
-        let answer = timeout(PATIENCE, notice.wait_async())
-            .await
-            .map_err(|_| Lost("no SUBACK for 10 s".to_owned()))?;
-        let codes = answer
-            .map_err(|error| Lost(error.to_string()))?
-            .return_codes;
-        if !codes
-            .iter()
-            .all(|code| matches!(code, SubscribeReasonCode::Success(_)))
-        {
+        let notice = client.subscribe_many_tracked([filter]).await.map_err(|error| Lost(error.to_string()))?;
+        let answer = timeout(PATIENCE, notice.wait_async()).await.map_err(|_| Lost("no SUBACK for 10 s".to_owned()))?;
+        let codes = answer.map_err(|error| Lost(error.to_string()))?.return_codes;
+        if !codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
             // Events still flow; an administrator of the broker has to let us read requests.
-            warn!(
-                ?codes,
-                filter = self.topics.requests(),
-                "the MQTT broker gives us no requests"
-            );
+            warn!(?codes, filter = self.topics.requests(), "the MQTT broker gives us no requests");
         }
-        self.state(client, self.topics.info(), self.birth.info())
-            .await?;
-        self.state(client, self.topics.presence(), session.online())
-            .await
+        self.state(client, self.topics.info(), self.birth.info()).await?;
+        self.state(client, self.topics.presence(), session.online()).await
     }
 
     /// Publishes a retained state and waits until the broker has it.
     async fn state(&self, client: &AsyncClient, topic: String, body: Bytes) -> Result<(), Lost> {
-        let options = PublishOptions::at_least_once()
-            .retained()
-            .properties(json_properties());
-        let notice = client
-            .publish_tracked(topic.as_str(), body, options)
-            .await
-            .map_err(|error| Lost(error.to_string()))?;
+        let options = PublishOptions::at_least_once().retained().properties(json_properties());
+        let notice =
+            client.publish_tracked(topic.as_str(), body, options).await.map_err(|error| Lost(error.to_string()))?;
         match timeout(PATIENCE, notice.wait_completion_async()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
@@ -191,17 +162,8 @@ impl Desk {
     }
 
     /// Takes and answers requests until the connection ends or the station stops.
-    async fn serve(
-        &self,
-        connection: &mut Connection,
-        stop: &CancellationToken,
-    ) -> Result<(), Lost> {
-        let Connection {
-            client,
-            granted,
-            inbox,
-            pump,
-        } = connection;
+    async fn serve(&self, connection: &mut Connection, stop: &CancellationToken) -> Result<(), Lost> {
+        let Connection { client, granted, inbox, pump } = connection;
         // In order, so that a request is given to the ledger and acknowledged in the order of arrival.
         let mut work: FuturesOrdered<BoxFuture<'_, Publish>> = FuturesOrdered::new();
         loop {
@@ -264,73 +226,37 @@ impl Desk {
     }
 
     /// The address that the request names, if a reply may go there; else the default, and why.
-    fn address(
-        &self,
-        name: &str,
-        request: &Publish,
-        salutation: &Salutation,
-    ) -> (Address, Option<Refusal>) {
+    fn address(&self, name: &str, request: &Publish, salutation: &Salutation) -> (Address, Option<Refusal>) {
         let properties = request.properties.as_ref();
         let correlation = properties.and_then(|properties| properties.correlation_data.clone());
-        let named = properties
-            .and_then(|properties| properties.response_topic.as_ref())
-            .or(salutation.reply_to.as_ref());
+        let named =
+            properties.and_then(|properties| properties.response_topic.as_ref()).or(salutation.reply_to.as_ref());
         let default = self.topics.reply(name);
         match named {
-            None => (
-                Address {
-                    topic: default,
-                    correlation,
-                },
-                None,
-            ),
+            None => (Address { topic: default, correlation }, None),
             Some(named) => match self.topics.reply_address(named) {
-                Ok(()) => (
-                    Address {
-                        topic: named.clone(),
-                        correlation,
-                    },
-                    None,
-                ),
+                Ok(()) => (Address { topic: named.clone(), correlation }, None),
                 Err(wrong) => {
                     let refusal = Refusal::new(400, "bad_reply_address", wrong.to_string());
-                    (
-                        Address {
-                            topic: default,
-                            correlation,
-                        },
-                        Some(refusal),
-                    )
+                    (Address { topic: default, correlation }, Some(refusal))
                 }
             },
         }
     }
 
-    async fn reply(
-        &self,
-        client: &AsyncClient,
-        address: Address,
-        body: Bytes,
-    ) -> Result<PublishNotice, Lost> {
+    async fn reply(&self, client: &AsyncClient, address: Address, body: Bytes) -> Result<PublishNotice, Lost> {
         let properties = PublishProperties {
             correlation_data: address.correlation,
             message_expiry_interval: Some(REPLY_EXPIRY),
             ..json_properties()
         };
         let options = PublishOptions::at_least_once().properties(properties);
-        client
-            .publish_tracked(address.topic, body, options)
-            .await
-            .map_err(|error| Lost(error.to_string()))
+        client.publish_tracked(address.topic, body, options).await.map_err(|error| Lost(error.to_string()))
     }
 
     /// Says that the station goes, because a DISCONNECT takes the Will away.
     async fn leave(&self, client: &AsyncClient, session: &Session) {
-        let goodbye = self.state(
-            client,
-            self.topics.presence(),
-            session.offline(Absence::Shutdown),
-        );
+        let goodbye = self.state(client, self.topics.presence(), session.offline(Absence::Shutdown));
         match timeout(LAST_CALL, goodbye).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => debug!(%why, "the goodbye did not get out"),

@@ -54,13 +54,7 @@ pub struct ClientCertificate {
 impl Settings {
     /// A broker without TLS and password.
     pub fn plain(host: &str, port: u16) -> Self {
-        Self {
-            host: host.to_owned(),
-            port,
-            username: None,
-            password: None,
-            tls: None,
-        }
+        Self { host: host.to_owned(), port, username: None, password: None, tls: None }
     }
 
     /// Reads every file that a connection will need, so that a wrong path is found at start.
@@ -71,14 +65,10 @@ impl Settings {
     /// Options that both clients share. Certificates are read anew for each connection: they are renewed in place.
     async fn options(&self, client: &str) -> Result<MqttOptions, Lost> {
         let settings = self.clone();
-        let wire = spawn_blocking(move || settings.wire())
-            .await
-            .map_err(|error| Lost(error.to_string()))?;
+        let wire = spawn_blocking(move || settings.wire()).await.map_err(|error| Lost(error.to_string()))?;
         let mut options = MqttOptions::new(client, (bracketed(&self.host), self.port));
         options.set_transport(wire.map_err(|error| Lost(error.to_string()))?);
-        options
-            .set_keep_alive(KEEP_ALIVE_SECONDS)
-            .set_max_packet_size(Some(MAX_PACKET));
+        options.set_keep_alive(KEEP_ALIVE_SECONDS).set_max_packet_size(Some(MAX_PACKET));
         match (&self.username, &self.password) {
             (Some(username), Some(password)) => {
                 options.set_credentials(username, password.clone());
@@ -103,14 +93,11 @@ impl Settings {
             None => None,
         };
         let configuration = match &tls.ca {
-            Some(ca) => TlsConfiguration::Simple {
-                ca: read(ca)?,
-                alpn: None,
-                client_auth,
-            },
+            Some(ca) => TlsConfiguration::Simple { ca: read(ca)?, alpn: None, client_auth },
             None if client_auth.is_some() => return Err(FileError::NoAuthority),
-            None => TlsConfiguration::try_default_rustls()
-                .map_err(|error| FileError::SystemRoots(error.to_string()))?,
+            None => {
+                TlsConfiguration::try_default_rustls().map_err(|error| FileError::SystemRoots(error.to_string()))?
+            }
         };
         Ok(Wire::tls_with_config(configuration))
     }
@@ -118,13 +105,7 @@ impl Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            host,
-            port,
-            username,
-            password,
-            tls,
-        } = self;
+        let Self { host, port, username, password, tls } = self;
         f.debug_struct("Settings")
             .field("host", host)
             .field("port", port)
@@ -136,40 +117,21 @@ impl fmt::Debug for Settings {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    std::fs::read(path).map_err(|source| FileError::Read { path: path.to_owned(), source })
 }
 
 /// rumqttc joins host and port with a colon.
 fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Serves a broker until `stop`. A broker that is away is normal.
-pub async fn run(
-    settings: Settings,
-    ledger: Ledger,
-    topics: Topics,
-    birth: Birth,
-    stop: CancellationToken,
-) {
+pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birth, stop: CancellationToken) {
     let station = ledger.identity().station.clone();
     let (born, birth_seen) = watch::channel(false);
     let outlet = outlet::Outlet::new(settings.clone(), &station, topics.clone(), birth_seen);
     let link = outlet.link();
-    let desk = desk::Desk {
-        settings,
-        ledger: ledger.clone(),
-        topics: topics.clone(),
-        birth,
-        born,
-    };
+    let desk = desk::Desk { settings, ledger: ledger.clone(), topics: topics.clone(), birth, born };
     let progress = Progress::new(ledger.telemetry());
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();
@@ -177,21 +139,14 @@ pub async fn run(
         relay::run(SINK, ledger, outlet, stop.clone()).await;
         farewell.cancel();
     };
-    tokio::join!(
-        events,
-        outlet::telemetry(progress, topics, link, stop.clone()),
-        desk.run(farewell.clone())
-    );
+    tokio::join!(events, outlet::telemetry(progress, topics, link, stop.clone()), desk.run(farewell.clone()));
 }
 
 /// A file of the TLS configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("a client certificate for the MQTT broker needs the broker's ca as well")]
     NoAuthority,
     #[error("cannot read the certificate authorities of this system: {0}; name the broker's ca")]

@@ -48,21 +48,9 @@ struct Open {
 }
 
 impl Outlet {
-    pub fn new(
-        settings: Settings,
-        station: &str,
-        topics: Topics,
-        born: watch::Receiver<bool>,
-    ) -> Self {
+    pub fn new(settings: Settings, station: &str, topics: Topics, born: watch::Receiver<bool>) -> Self {
         let client_id = format!("{station}-evt");
-        Self {
-            settings,
-            client_id,
-            topics,
-            born,
-            link: watch::Sender::new(None),
-            open: None,
-        }
+        Self { settings, client_id, topics, born, link: watch::Sender::new(None), open: None }
     }
 
     pub fn link(&self) -> watch::Receiver<Option<AsyncClient>> {
@@ -76,16 +64,11 @@ impl Transport for Outlet {
             return Err(Lost("the station is stopping".to_owned()));
         }
         let mut options = self.settings.options(&self.client_id).await?;
-        options
-            .set_clean_start(true)
-            .set_outgoing_inflight_upper_limit(WINDOW);
+        options.set_clean_start(true).set_outgoing_inflight_upper_limit(WINDOW);
         let connection = Connection::open(options).await?;
         let window = usize::from(WINDOW.min(connection.granted.receive_maximum));
         self.link.send_replace(Some(connection.client.clone()));
-        self.open = Some(Open {
-            connection,
-            verdicts: FuturesOrdered::new(),
-        });
+        self.open = Some(Open { connection, verdicts: FuturesOrdered::new() });
         Ok(Terms { window })
     }
 
@@ -97,29 +80,15 @@ impl Transport for Outlet {
         let topic = self.topics.event(&event.kind, &event.subject);
         let properties = event_properties(event);
         // rumqttc would take a packet that is too large, fail to write it, and lose the connection over it.
-        let sketch = Publish::new(
-            topic.as_str(),
-            QoS::AtLeastOnce,
-            event.body.clone(),
-            Some(properties.clone()),
-        );
-        let (size, limit) = (
-            sketch.size() + PACKET_ID,
-            open.connection.granted.max_packet,
-        );
+        let sketch = Publish::new(topic.as_str(), QoS::AtLeastOnce, event.body.clone(), Some(properties.clone()));
+        let (size, limit) = (sketch.size() + PACKET_ID, open.connection.granted.max_packet);
         if size > limit {
-            let fate = Fate::Unfit(format!(
-                "a packet of {size} bytes; the broker takes {limit}"
-            ));
-            open.verdicts
-                .push_back(ready(Ok(Verdict { seq, fate })).boxed());
+            let fate = Fate::Unfit(format!("a packet of {size} bytes; the broker takes {limit}"));
+            open.verdicts.push_back(ready(Ok(Verdict { seq, fate })).boxed());
             return Ok(());
         }
         let options = PublishOptions::at_least_once().properties(properties);
-        let handed = open
-            .connection
-            .client
-            .publish_tracked(topic, event.body.clone(), options);
+        let handed = open.connection.client.publish_tracked(topic, event.body.clone(), options);
         match timeout(STALLED, handed).await {
             Ok(Ok(notice)) => {
                 open.verdicts.push_back(judged(seq, notice).boxed());
@@ -134,10 +103,7 @@ impl Transport for Outlet {
         let Some(open) = &mut self.open else {
             return Err(Lost("not connected".to_owned()));
         };
-        let Open {
-            connection,
-            verdicts,
-        } = open;
+        let Open { connection, verdicts } = open;
         tokio::select! {
             Some(verdict) = verdicts.next() => verdict,
             lost = connection.pump.gone() => Err(lost),
@@ -167,17 +133,11 @@ fn fate(reason: PubAckReason) -> Result<Fate, Lost> {
     match reason {
         // Nobody listens, not even a durable session; the broker has done its part.
         PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(Fate::Taken),
-        PubAckReason::NotAuthorized | PubAckReason::QuotaExceeded => {
-            Ok(Fate::Refused(format!("{reason:?}")))
-        }
-        PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => {
-            Ok(Fate::Unfit(format!("{reason:?}")))
-        }
+        PubAckReason::NotAuthorized | PubAckReason::QuotaExceeded => Ok(Fate::Refused(format!("{reason:?}"))),
+        PubAckReason::TopicNameInvalid | PubAckReason::PayloadFormatInvalid => Ok(Fate::Unfit(format!("{reason:?}"))),
         PubAckReason::UnspecifiedError
         | PubAckReason::ImplementationSpecificError
-        | PubAckReason::PacketIdentifierInUse => {
-            Err(Lost(format!("the broker answered {reason:?}")))
-        }
+        | PubAckReason::PacketIdentifierInUse => Err(Lost(format!("the broker answered {reason:?}"))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::header::HeaderMap;
 use async_nats::jetstream;
@@ -15,7 +16,6 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::service::{
     NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, Service, ServiceExt, endpoint::Endpoint,
 };
-use async_nats::{Client, SubscribeError};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, SelectAll};
 use futures_util::{StreamExt, stream};
@@ -66,30 +66,17 @@ impl Desk {
 
     async fn session(&self, stop: &CancellationToken) -> Result<(), Lost> {
         let station = &self.ledger.identity().station;
-        let options = self
-            .settings
-            .options(&format!("bootline/{station}"), station)
-            .await?;
+        let options = self.settings.options(&format!("bootline/{station}"), station).await?;
         let options = News::new().listen(options);
-        let Some(connected) = stop
-            .run_until_cancelled(options.connect(self.settings.url.as_str()))
-            .await
-        else {
+        let Some(connected) = stop.run_until_cancelled(options.connect(self.settings.url.as_str())).await else {
             return Ok(());
         };
         let client = connected.map_err(|error| Lost(chain(&error)))?;
-        let (service, requests) = self
-            .service(&client)
-            .await
-            .map_err(|error| Lost(error.to_string()))?;
+        let (service, requests) = self.service(&client).await.map_err(|error| Lost(error.to_string()))?;
         info!("the NATS server hears the station");
         // From here on the library keeps the connection, so this ends only when the station stops.
         let session = self.birth.session();
-        tokio::join!(
-            self.serve(requests, stop),
-            self.presence(&client, &session, stop),
-            self.progress(&client, stop),
-        );
+        tokio::join!(self.serve(requests, stop), self.presence(&client, &session, stop), self.progress(&client, stop),);
         service.stop().await.ok();
         let farewell = async {
             client.flush().await.ok();
@@ -100,10 +87,7 @@ impl Desk {
     }
 
     /// Registers the service with an endpoint a command.
-    async fn service(
-        &self,
-        client: &Client,
-    ) -> Result<(Service, Requests), Box<dyn Error + Send + Sync>> {
+    async fn service(&self, client: &Client) -> Result<(Service, Requests), Box<dyn Error + Send + Sync>> {
         let identity = self.ledger.identity();
         let metadata = HashMap::from([
             ("station".to_owned(), identity.station.clone()),
@@ -119,11 +103,7 @@ impl Desk {
         let group = service.group(self.subjects.commands());
         let mut requests = SelectAll::new();
         for name in NAMES {
-            let endpoint: Endpoint = group
-                .endpoint_builder()
-                .name(name.replace('.', "-"))
-                .add(name)
-                .await?;
+            let endpoint: Endpoint = group.endpoint_builder().name(name.replace('.', "-")).add(name).await?;
             requests.push(endpoint.map(move |request| (name, request)).boxed());
         }
         Ok((service, requests))
@@ -146,13 +126,7 @@ impl Desk {
     }
 
     async fn handle(&self, name: &str, request: Request) {
-        let reply = commands::answer(
-            &self.ledger,
-            name,
-            &request.message.payload,
-            Transport::Nats,
-        )
-        .await;
+        let reply = commands::answer(&self.ledger, name, &request.message.payload, Transport::Nats).await;
         debug!(command = %reply.command_id, name, code = reply.code, "answered over NATS");
         // The library would send an error without a body; ours goes with the same body as everywhere.
         let mut headers = HeaderMap::new();
@@ -163,10 +137,7 @@ impl Desk {
         }
         if request.message.reply.is_none() {
             debug!(name, "a request names no reply subject");
-        } else if let Err(error) = request
-            .respond_with_headers(Ok(commands::bytes(&reply)), headers)
-            .await
-        {
+        } else if let Err(error) = request.respond_with_headers(Ok(commands::bytes(&reply)), headers).await {
             warn!(name, %error, "a reply is not sent");
         }
     }
@@ -182,9 +153,7 @@ impl Desk {
             if client.connection_state() != State::Connected {
                 continue;
             }
-            let told = stop
-                .run_until_cancelled(self.tell(&context, &mut bucket, session.online()))
-                .await;
+            let told = stop.run_until_cancelled(self.tell(&context, &mut bucket, session.online())).await;
             if let Some(Err(why)) = told {
                 warn!(%why, "the NATS server does not take our presence");
                 bucket = None;
@@ -193,35 +162,21 @@ impl Desk {
         if let Some(bucket) = &bucket
             && client.connection_state() == State::Connected
         {
-            let goodbye = bucket.put(
-                &self.ledger.identity().station,
-                session.offline(Absence::Shutdown),
-            );
+            let goodbye = bucket.put(&self.ledger.identity().station, session.offline(Absence::Shutdown));
             if !matches!(timeout(LAST_CALL, goodbye).await, Ok(Ok(_))) {
                 debug!("the goodbye did not get out");
             }
         }
     }
 
-    async fn tell(
-        &self,
-        context: &jetstream::Context,
-        bucket: &mut Option<Store>,
-        online: Bytes,
-    ) -> Result<(), Lost> {
+    async fn tell(&self, context: &jetstream::Context, bucket: &mut Option<Store>, online: Bytes) -> Result<(), Lost> {
         let station = &self.ledger.identity().station;
         let store = match bucket {
             Some(store) => store,
             None => bucket.insert(open_bucket(context).await?),
         };
-        store
-            .put(format!("{station}.info"), self.birth.info())
-            .await
-            .map_err(|error| Lost(chain(&error)))?;
-        store
-            .put(station, online)
-            .await
-            .map_err(|error| Lost(chain(&error)))?;
+        store.put(format!("{station}.info"), self.birth.info()).await.map_err(|error| Lost(chain(&error)))?;
+        store.put(station, online).await.map_err(|error| Lost(chain(&error)))?;
         Ok(())
     }
 
@@ -233,10 +188,7 @@ impl Desk {
                     break;
                 }
                 let body = serde_json::to_vec(&report).expect("a report is flat JSON");
-                if let Err(error) = client
-                    .publish(self.subjects.telemetry(report.mac), body.into())
-                    .await
-                {
+                if let Err(error) = client.publish(self.subjects.telemetry(report.mac), body.into()).await {
                     debug!(mac = %report.mac, %error, "a progress is dropped");
                 }
             }
@@ -258,12 +210,6 @@ async fn open_bucket(context: &jetstream::Context) -> Result<Store, Lost> {
         allow_direct: true,
         ..Config::default()
     };
-    context
-        .get_or_create_stream(stream)
-        .await
-        .map_err(|error| Lost(chain(&error)))?;
-    context
-        .get_key_value(BUCKET)
-        .await
-        .map_err(|error| Lost(chain(&error)))
+    context.get_or_create_stream(stream).await.map_err(|error| Lost(chain(&error)))?;
+    context.get_key_value(BUCKET).await.map_err(|error| Lost(chain(&error)))
 }

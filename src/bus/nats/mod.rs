@@ -48,50 +48,30 @@ pub enum Login {
 }
 
 impl Settings {
+    #[cfg(test)]
     pub fn plain(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            login: Login::Anonymous,
-            ca: None,
-        }
+        Self { url: url.to_owned(), login: Login::Anonymous, ca: None }
     }
 
     /// Finds at start what no waiting will mend.
     pub(in crate::bus) fn check(&self) -> Result<(), SettingsError> {
         let Self { url, login, ca } = self;
         url.parse::<ServerAddr>()
-            .map_err(|error| SettingsError::Url {
-                url: url.clone(),
-                reason: error.to_string(),
-            })?;
-        let files = [
-            ca.as_ref(),
-            if let Login::Credentials(path) = login {
-                Some(path)
-            } else {
-                None
-            },
-        ];
+            .map_err(|error| SettingsError::Url { url: url.clone(), reason: error.to_string() })?;
+        let files = [ca.as_ref(), if let Login::Credentials(path) = login { Some(path) } else { None }];
         for path in files.into_iter().flatten() {
-            std::fs::read(path).map_err(|source| SettingsError::Read {
-                path: path.clone(),
-                source,
-            })?;
+            std::fs::read(path).map_err(|source| SettingsError::Read { path: path.clone(), source })?;
         }
         Ok(())
     }
 
     /// Options that both clients share. Files are read anew for each connection.
     async fn options(&self, name: &str, station: &str) -> Result<ConnectOptions, Lost> {
-        let mut options = ConnectOptions::new()
-            .name(name)
-            .custom_inbox_prefix(format!("_INBOX.{station}"))
-            .ping_interval(PING);
+        let mut options =
+            ConnectOptions::new().name(name).custom_inbox_prefix(format!("_INBOX.{station}")).ping_interval(PING);
         options = match &self.login {
             Login::Anonymous => options,
-            Login::Password { user, password } => {
-                options.user_and_password(user.clone(), password.clone())
-            }
+            Login::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
             Login::Token(token) => options.token(token.clone()),
             Login::Credentials(path) => options
                 .credentials_file(path)
@@ -108,11 +88,7 @@ impl Settings {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, login, ca } = self;
-        f.debug_struct("Settings")
-            .field("url", url)
-            .field("login", login)
-            .field("ca", ca)
-            .finish()
+        f.debug_struct("Settings").field("url", url).field("login", login).field("ca", ca).finish()
     }
 }
 
@@ -138,10 +114,7 @@ struct News {
 
 impl News {
     fn new() -> Self {
-        Self {
-            gone: CancellationToken::new(),
-            complaint: watch::Sender::new(None),
-        }
+        Self { gone: CancellationToken::new(), complaint: watch::Sender::new(None) }
     }
 
     fn listen(&self, options: ConnectOptions) -> ConnectOptions {
@@ -176,21 +149,10 @@ impl News {
 }
 
 /// Serves a server until `stop`. A server that is away is normal.
-pub async fn run(
-    settings: Settings,
-    ledger: Ledger,
-    subjects: Subjects,
-    birth: Birth,
-    stop: CancellationToken,
-) {
+pub async fn run(settings: Settings, ledger: Ledger, subjects: Subjects, birth: Birth, stop: CancellationToken) {
     let station = ledger.identity().station.clone();
     let outlet = outlet::Outlet::new(settings.clone(), &station, subjects.clone());
-    let desk = desk::Desk {
-        settings,
-        ledger: ledger.clone(),
-        subjects,
-        birth,
-    };
+    let desk = desk::Desk { settings, ledger: ledger.clone(), subjects, birth };
     let farewell = CancellationToken::new();
     let events = async {
         relay::run(SINK, ledger, outlet, stop.clone()).await;
@@ -205,8 +167,5 @@ pub enum SettingsError {
     #[error("bus.nats.url {url:?} is not a NATS address: {reason}")]
     Url { url: String, reason: String },
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
 }

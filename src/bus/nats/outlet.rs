@@ -44,12 +44,7 @@ struct Open {
 
 impl Outlet {
     pub fn new(settings: Settings, station: &str, subjects: Subjects) -> Self {
-        Self {
-            settings,
-            station: station.to_owned(),
-            subjects,
-            open: None,
-        }
+        Self { settings, station: station.to_owned(), subjects, open: None }
     }
 }
 
@@ -59,34 +54,16 @@ impl Transport for Outlet {
     /// is replaced by a place where none is; one failed attempt later it gives up, and the relay starts afresh.
     async fn connect(&mut self) -> Result<Terms, Lost> {
         let news = News::new();
-        let options = self
-            .settings
-            .options(&format!("bootline/{}-evt", self.station), &self.station)
-            .await?;
-        let options = news
-            .listen(options)
-            .ignore_discovered_servers()
-            .max_reconnects(1)
-            .connection_timeout(PATIENCE);
-        let client = options
-            .connect(self.settings.url.as_str())
-            .await
-            .map_err(|error| news.explain(&chain(&error)))?;
-        client
-            .set_server_pool(NOWHERE)
-            .await
-            .map_err(|error| Lost(chain(&error)))?;
+        let options = self.settings.options(&format!("bootline/{}-evt", self.station), &self.station).await?;
+        let options = news.listen(options).ignore_discovered_servers().max_reconnects(1).connection_timeout(PATIENCE);
+        let client = options.connect(self.settings.url.as_str()).await.map_err(|error| news.explain(&chain(&error)))?;
+        client.set_server_pool(NOWHERE).await.map_err(|error| Lost(chain(&error)))?;
         let context = jetstream::new(client.clone());
         context
             .get_or_create_stream(stream())
             .await
             .map_err(|error| news.explain(&format!("no stream {STREAM}: {}", chain(&error))))?;
-        self.open = Some(Open {
-            client,
-            context,
-            news,
-            verdicts: FuturesOrdered::new(),
-        });
+        self.open = Some(Open { client, context, news, verdicts: FuturesOrdered::new() });
         Ok(Terms { window: WINDOW })
     }
 
@@ -95,27 +72,16 @@ impl Transport for Outlet {
             return Err(Lost("not connected".to_owned()));
         };
         let seq = event.seq;
-        let subject = self
-            .subjects
-            .event(&event.kind, &event.subject, &event.name);
-        let handed = open
-            .context
-            .publish_with_headers(subject, headers(event), event.body.clone());
+        let subject = self.subjects.event(&event.kind, &event.subject, &event.name);
+        let handed = open.context.publish_with_headers(subject, headers(event), event.body.clone());
         match timeout(PATIENCE, handed).await {
             Ok(Ok(ack)) => {
-                let verdict = async move {
-                    ack.await.map(|_| Verdict {
-                        seq,
-                        fate: Fate::Taken,
-                    })
-                };
-                open.verdicts
-                    .push_back(verdict.map(move |verdict| unfit(seq, verdict)).boxed());
+                let verdict = async move { ack.await.map(|_| Verdict { seq, fate: Fate::Taken }) };
+                open.verdicts.push_back(verdict.map(move |verdict| unfit(seq, verdict)).boxed());
                 Ok(())
             }
             Ok(Err(error)) => {
-                open.verdicts
-                    .push_back(ready(unfit(seq, Err(error))).boxed());
+                open.verdicts.push_back(ready(unfit(seq, Err(error))).boxed());
                 Ok(())
             }
             Err(_) => Err(open.news.explain("the connection takes nothing")),
@@ -150,14 +116,7 @@ fn unfit(seq: u64, verdict: Result<Verdict, PublishError>) -> Result<Verdict, Pu
             .map(jetstream::Error::error_code);
         let is_unfit = error.kind() == PublishErrorKind::MaxPayloadExceeded
             || code == Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM);
-        if is_unfit {
-            Ok(Verdict {
-                seq,
-                fate: Fate::Unfit(chain(&error)),
-            })
-        } else {
-            Err(error)
-        }
+        if is_unfit { Ok(Verdict { seq, fate: Fate::Unfit(chain(&error)) }) } else { Err(error) }
     })
 }
 

@@ -36,10 +36,7 @@ pub async fn positions(sink: &str, ledger: &Ledger, mut reached: watch::Receiver
     // `changed` reports an unseen value even after the sender is gone, so the last position is not missed.
     while reached.changed().await.is_ok() {
         let seq = *reached.borrow_and_update();
-        let delivered = Observation::Delivered {
-            sink: sink.to_owned(),
-            seq,
-        };
+        let delivered = Observation::Delivered { sink: sink.to_owned(), seq };
         match ledger.submit(Input::Observed(delivered)).await {
             Ok(_) => {
                 // Waits out the pace, but not when the relay is gone and this was the last.

@@ -58,32 +58,16 @@ impl Journal {
 }
 
 /// Carries the journal to a sink until `stop`; returns when what was left has been sent, or three seconds later.
-pub async fn run<T: Transport>(
-    sink: &'static str,
-    ledger: Ledger,
-    transport: T,
-    stop: CancellationToken,
-) {
+pub async fn run<T: Transport>(sink: &'static str, ledger: Ledger, transport: T, stop: CancellationToken) {
     let Some(cursor) = clerk::cursor(sink, &ledger, &stop).await else {
         return;
     };
     let (position, reached) = watch::channel(cursor);
     let (alarms, raised) = mpsc::channel(ALARMS);
     let journal = Journal::of(&ledger);
-    let relay = Relay {
-        sink,
-        journal,
-        transport,
-        position,
-        alarms,
-        standing: Standing::Unknown,
-    };
+    let relay = Relay { sink, journal, transport, position, alarms, standing: Standing::Unknown };
     // The clerk ends when the relay has dropped its ends of the channels, after writing down the last position.
-    tokio::join!(
-        relay.run(stop),
-        clerk::positions(sink, &ledger, reached),
-        clerk::alarms(&ledger, raised)
-    );
+    tokio::join!(relay.run(stop), clerk::positions(sink, &ledger, reached), clerk::alarms(&ledger, raised));
 }
 
 /// Whether the broker lets us publish.
@@ -139,11 +123,7 @@ impl<T: Transport> Relay<T> {
         };
         match attempt {
             Ok(terms) => {
-                info!(
-                    sink = self.sink,
-                    after = *self.position.borrow(),
-                    "events flow"
-                );
+                info!(sink = self.sink, after = *self.position.borrow(), "events flow");
                 let start = Instant::now();
                 let end = self.serve(terms.window, stop).await;
                 backoff.held(start.elapsed());
@@ -166,9 +146,7 @@ impl<T: Transport> Relay<T> {
             if let Err(lost) = self.fill(&mut line).await {
                 return End::Lost(lost);
             }
-            self.position.send_if_modified(|position| {
-                std::mem::replace(position, line.cursor) != line.cursor
-            });
+            self.position.send_if_modified(|position| std::mem::replace(position, line.cursor) != line.cursor);
             if last.is_some_and(|(target, _)| line.cursor >= target) {
                 return End::Stopped;
             }
@@ -209,10 +187,7 @@ impl<T: Transport> Relay<T> {
     async fn fill(&mut self, line: &mut Line) -> Result<(), Lost> {
         while let Some(event) = line.step() {
             if event.body.len() > MAX_EVENT {
-                self.bury(
-                    event.seq,
-                    &format!("{} bytes; at most {MAX_EVENT}", event.body.len()),
-                );
+                self.bury(event.seq, &format!("{} bytes; at most {MAX_EVENT}", event.body.len()));
                 line.settle(event.seq);
             } else {
                 self.transport.publish(&event).await?;
@@ -226,9 +201,7 @@ impl<T: Transport> Relay<T> {
         match fate {
             Fate::Taken => {
                 if std::mem::replace(&mut self.standing, Standing::Welcome) != Standing::Welcome {
-                    self.alarm(Observation::AlarmCleared {
-                        code: format!("bus.refused.{}", self.sink),
-                    });
+                    self.alarm(Observation::AlarmCleared { code: format!("bus.refused.{}", self.sink) });
                 }
                 line.settle(seq);
                 Ok(())
@@ -253,15 +226,9 @@ impl<T: Transport> Relay<T> {
 
     /// An event that this sink will never take is left out, so that it does not hold up all the others.
     fn bury(&self, seq: u64, reason: &str) {
-        warn!(
-            sink = self.sink,
-            seq, reason, "an event cannot be sent and is left out"
-        );
+        warn!(sink = self.sink, seq, reason, "an event cannot be sent and is left out");
         let detail = format!("{} cannot take event {seq}: {reason}", self.sink);
-        self.alarm(Observation::AlarmRaised {
-            code: format!("bus.deadletter.{}", self.sink),
-            detail,
-        });
+        self.alarm(Observation::AlarmRaised { code: format!("bus.deadletter.{}", self.sink), detail });
     }
 
     fn alarm(&self, alarm: Observation) {
@@ -288,12 +255,7 @@ struct Slot {
 
 impl Line {
     fn new(cursor: u64, room: usize) -> Self {
-        Self {
-            cursor,
-            room: room.max(1),
-            window: VecDeque::new(),
-            waiting: VecDeque::new(),
-        }
+        Self { cursor, room: room.max(1), window: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     /// Takes the next event into the window, if it has room.
@@ -302,10 +264,7 @@ impl Line {
             return None;
         }
         let event = self.waiting.pop_front()?;
-        self.window.push_back(Slot {
-            seq: event.seq,
-            settled: false,
-        });
+        self.window.push_back(Slot { seq: event.seq, settled: false });
         Some(event)
     }
 

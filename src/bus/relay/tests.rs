@@ -39,9 +39,7 @@ impl<F: FnMut(u32, u64) -> Act + Send> Transport for Fake<F> {
         if self.connections <= self.down_until {
             return Err(Lost("nobody listens".to_owned()));
         }
-        Ok(Terms {
-            window: self.window,
-        })
+        Ok(Terms { window: self.window })
     }
 
     async fn publish(&mut self, event: &Recorded) -> Result<(), Lost> {
@@ -50,8 +48,7 @@ impl<F: FnMut(u32, u64) -> Act + Send> Transport for Fake<F> {
             self.seen.send(event.seq).unwrap();
         }
         self.answers.push_back((event.seq, act));
-        self.most_on_the_way
-            .send_modify(|most| *most = (*most).max(self.answers.len()));
+        self.most_on_the_way.send_modify(|most| *most = (*most).max(self.answers.len()));
         Ok(())
     }
 
@@ -91,9 +88,8 @@ fn event(seq: u64, size: usize) -> Recorded {
 fn journal(count: u64, sizes: BTreeMap<u64, usize>) -> Journal {
     Journal {
         follow: Box::new(move |after| {
-            let events: Vec<Recorded> = (after + 1..=count)
-                .map(|seq| event(seq, sizes.get(&seq).copied().unwrap_or(100)))
-                .collect();
+            let events: Vec<Recorded> =
+                (after + 1..=count).map(|seq| event(seq, sizes.get(&seq).copied().unwrap_or(100))).collect();
             let batches: Vec<_> = events.chunks(7).map(|batch| Ok(batch.to_vec())).collect();
             stream::iter(batches).chain(stream::pending()).boxed()
         }),
@@ -114,12 +110,7 @@ impl Story {
     fn assert_order(&self, count: u64) {
         let mut newest = 0;
         for &seq in &self.seen {
-            assert!(
-                seq <= newest + 1,
-                "{seq} came before {}: {:?}",
-                newest + 1,
-                self.seen
-            );
+            assert!(seq <= newest + 1, "{seq} came before {}: {:?}", newest + 1, self.seen);
             newest = newest.max(seq);
         }
         assert_eq!(newest, count);
@@ -129,9 +120,7 @@ impl Story {
         self.alarms
             .iter()
             .map(|alarm| match alarm {
-                Observation::AlarmRaised { code, .. } | Observation::AlarmCleared { code } => {
-                    code.as_str()
-                }
+                Observation::AlarmRaised { code, .. } | Observation::AlarmCleared { code } => code.as_str(),
                 other => panic!("not an alarm: {other:?}"),
             })
             .collect()
@@ -139,12 +128,7 @@ impl Story {
 }
 
 /// Runs a relay until everything is delivered.
-async fn tell(
-    journal: Journal,
-    window: usize,
-    down_until: u32,
-    rule: impl FnMut(u32, u64) -> Act + Send,
-) -> Story {
+async fn tell(journal: Journal, window: usize, down_until: u32, rule: impl FnMut(u32, u64) -> Act + Send) -> Story {
     let start = Instant::now();
     let count = (journal.newest)();
     let (seen, mut seen_by) = mpsc::unbounded_channel();
@@ -152,37 +136,15 @@ async fn tell(
     let (position, mut reached) = watch::channel(0);
     let most_on_the_way = watch::Sender::new(0);
     let most = most_on_the_way.subscribe();
-    let transport = Fake {
-        rule,
-        window,
-        connections: 0,
-        down_until,
-        seen,
-        answers: VecDeque::new(),
-        most_on_the_way,
-    };
-    let relay = Relay {
-        sink: "fake",
-        journal,
-        transport,
-        position,
-        alarms,
-        standing: Standing::Welcome,
-    };
+    let transport = Fake { rule, window, connections: 0, down_until, seen, answers: VecDeque::new(), most_on_the_way };
+    let relay = Relay { sink: "fake", journal, transport, position, alarms, standing: Standing::Welcome };
     let stop = CancellationToken::new();
     tokio::join!(relay.run(stop.clone()), async {
-        reached
-            .wait_for(|position| *position == count)
-            .await
-            .unwrap();
+        reached.wait_for(|position| *position == count).await.unwrap();
         stop.cancel();
     });
-    let mut story = Story {
-        seen: Vec::new(),
-        alarms: Vec::new(),
-        most_on_the_way: *most.borrow(),
-        took: start.elapsed(),
-    };
+    let mut story =
+        Story { seen: Vec::new(), alarms: Vec::new(), most_on_the_way: *most.borrow(), took: start.elapsed() };
     while let Ok(seq) = seen_by.try_recv() {
         story.seen.push(seq);
     }
@@ -211,18 +173,13 @@ async fn a_broker_that_allows_one_at_a_time_gets_one_at_a_time() {
 async fn after_each_cut_the_line_goes_on_behind_the_last_acknowledgement() {
     // Every connection takes ten events and is then cut in the middle of a window.
     let mut taken = (0, 0);
-    let story = tell(
-        journal(100, BTreeMap::new()),
-        16,
-        0,
-        move |connection, _| {
-            if taken.0 != connection {
-                taken = (connection, 0);
-            }
-            taken.1 += 1;
-            if taken.1 <= 10 { Act::Take } else { Act::Cut }
-        },
-    )
+    let story = tell(journal(100, BTreeMap::new()), 16, 0, move |connection, _| {
+        if taken.0 != connection {
+            taken = (connection, 0);
+        }
+        taken.1 += 1;
+        if taken.1 <= 10 { Act::Take } else { Act::Cut }
+    })
     .await;
     story.assert_order(100);
     assert!(story.seen.len() > 100, "what was on the way is sent again");
@@ -232,23 +189,21 @@ async fn after_each_cut_the_line_goes_on_behind_the_last_acknowledgement() {
 async fn a_broker_that_is_away_is_asked_again_ever_more_slowly() {
     let story = tell(journal(3, BTreeMap::new()), 16, 12, |_, _| Act::Take).await;
     assert_eq!(story.seen, [1, 2, 3]);
-    assert!(
-        story.took > Duration::from_secs(60) && story.took < Duration::from_secs(145),
-        "{:?}",
-        story.took
-    );
+    assert!(story.took > Duration::from_secs(60) && story.took < Duration::from_secs(145), "{:?}", story.took);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_never_acknowledges_is_left_after_half_a_minute() {
-    let story = tell(journal(5, BTreeMap::new()), 16, 0, |connection, seq| {
-        if connection == 1 && seq == 3 {
-            Act::Hold
-        } else {
-            Act::Take
-        }
-    })
-    .await;
+    let story =
+        tell(
+            journal(5, BTreeMap::new()),
+            16,
+            0,
+            |connection, seq| {
+                if connection == 1 && seq == 3 { Act::Hold } else { Act::Take }
+            },
+        )
+        .await;
     assert_eq!(story.seen, [1, 2, 3, 4, 5, 3, 4, 5]);
     assert!(story.took >= PATIENCE);
 }
@@ -256,27 +211,23 @@ async fn a_broker_that_never_acknowledges_is_left_after_half_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_cannot_be_sent_is_left_out_with_an_alarm_and_holds_up_nobody() {
     let sizes = BTreeMap::from([(4, MAX_EVENT + 1), (5, MAX_EVENT)]);
-    let story = tell(journal(9, sizes), 4, 0, |_, seq| {
-        if seq == 7 { Act::Unfit } else { Act::Take }
-    })
-    .await;
+    let story = tell(journal(9, sizes), 4, 0, |_, seq| if seq == 7 { Act::Unfit } else { Act::Take }).await;
     assert_eq!(story.seen, [1, 2, 3, 5, 6, 7, 8, 9]);
-    assert_eq!(
-        story.raised(),
-        ["bus.deadletter.fake", "bus.deadletter.fake"]
-    );
+    assert_eq!(story.raised(), ["bus.deadletter.fake", "bus.deadletter.fake"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_stops_the_line_and_is_raised_once_and_cleared() {
-    let story = tell(journal(8, BTreeMap::new()), 4, 0, |connection, seq| {
-        if connection <= 3 && seq == 5 {
-            Act::Refuse
-        } else {
-            Act::Take
-        }
-    })
-    .await;
+    let story =
+        tell(
+            journal(8, BTreeMap::new()),
+            4,
+            0,
+            |connection, seq| {
+                if connection <= 3 && seq == 5 { Act::Refuse } else { Act::Take }
+            },
+        )
+        .await;
     story.assert_order(8);
     assert_eq!(story.raised(), ["bus.refused.fake", "bus.refused.fake"]);
     assert!(matches!(story.alarms[1], Observation::AlarmCleared { .. }));
@@ -298,14 +249,7 @@ async fn a_stopping_station_sends_what_is_left_but_not_for_ever() {
             most_on_the_way: watch::Sender::new(0),
         };
         let journal = journal(50, BTreeMap::new());
-        let mut relay = Relay {
-            sink: "fake",
-            journal,
-            transport,
-            position,
-            alarms,
-            standing: Standing::Welcome,
-        };
+        let mut relay = Relay { sink: "fake", journal, transport, position, alarms, standing: Standing::Welcome };
         let start = Instant::now();
         let stop = CancellationToken::new();
         stop.cancel();

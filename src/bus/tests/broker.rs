@@ -14,11 +14,7 @@ use super::LONG;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A broker that can be killed and started again on the same port with the same folder.
@@ -45,42 +41,20 @@ impl Server {
         );
         std::fs::write(&file, text).unwrap();
         let arguments = vec!["-c".to_owned(), file.display().to_string()];
-        Self {
-            program: "mosquitto",
-            arguments,
-            ready: "running",
-            child: None,
-            port,
-        }
+        Self { program: "mosquitto", arguments, ready: "running", child: None, port }
     }
 
     pub fn nats(folder: &Path) -> Self {
         let port = free_port();
-        let arguments = [
-            "-a",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-            "-js",
-            "-sd",
-            &folder.join("nats").display().to_string(),
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        Self {
-            program: "nats-server",
-            arguments,
-            ready: "Server is ready",
-            child: None,
-            port,
-        }
+        let arguments =
+            ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &folder.join("nats").display().to_string()]
+                .map(str::to_owned)
+                .to_vec();
+        Self { program: "nats-server", arguments, ready: "Server is ready", child: None, port }
     }
 
     pub async fn start(&mut self) {
-        let path = format!(
-            "{}:/usr/sbin:/sbin",
-            std::env::var("PATH").unwrap_or_default()
-        );
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         let mut child = Command::new(self.program)
             .args(&self.arguments)
             .env("PATH", path)
@@ -89,12 +63,7 @@ impl Server {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{} is needed for this test (apt-get install {0}): {error}",
-                    self.program
-                )
-            });
+            .unwrap_or_else(|error| panic!("{} is needed for this test (apt-get install {0}): {error}", self.program));
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = async {
             while let Some(line) = log.next_line().await.unwrap() {
@@ -134,17 +103,7 @@ impl Subscriber {
     pub async fn new(port: u16, arguments: &[&str]) -> Self {
         // Into a pipe it would keep the line of the SUBACK to itself until the first message.
         let mut child = Command::new("stdbuf")
-            .args([
-                "-oL",
-                "mosquitto_sub",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-V",
-                "5",
-                "-d",
-            ])
+            .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string(), "-V", "5", "-d"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -153,13 +112,8 @@ impl Subscriber {
             .spawn()
             .expect("mosquitto_sub is needed for this test (apt-get install mosquitto-clients)");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut subscriber = Self {
-            _child: child,
-            lines,
-        };
-        subscriber
-            .until(|line| line.starts_with("Subscribed"))
-            .await;
+        let mut subscriber = Self { _child: child, lines };
+        subscriber.until(|line| line.starts_with("Subscribed")).await;
         subscriber
     }
 
@@ -171,20 +125,13 @@ impl Subscriber {
     async fn until(&mut self, fits: impl Fn(&str) -> bool) -> String {
         let found = async {
             loop {
-                let line = self
-                    .lines
-                    .next_line()
-                    .await
-                    .unwrap()
-                    .expect("mosquitto_sub ended");
+                let line = self.lines.next_line().await.unwrap().expect("mosquitto_sub ended");
                 if fits(&line) {
                     return line;
                 }
             }
         };
-        timeout(LONG, found)
-            .await
-            .expect("the message comes in time")
+        timeout(LONG, found).await.expect("the message comes in time")
     }
 }
 
@@ -196,15 +143,8 @@ pub async fn client(program: &str, port: u16, arguments: &[&str]) -> String {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = timeout(LONG, run)
-        .await
-        .expect("the client ends in time")
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = timeout(LONG, run).await.expect("the client ends in time").unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -58,25 +58,12 @@ impl World {
         };
         let path = folder.path().join("bootline.db");
         let (ledger, _) = Ledger::open(&path, "acme", settings, Clock::default()).unwrap();
-        Self {
-            folder,
-            ledger,
-            stop: CancellationToken::new(),
-            bus: None,
-        }
+        Self { folder, ledger, stop: CancellationToken::new(), bus: None }
     }
 
     /// Starts the bus; gives the address of the embedded broker.
-    async fn start(
-        &mut self,
-        mqtt: Mqtt,
-        nats: Option<crate::bus::nats::Settings>,
-    ) -> Option<std::net::SocketAddr> {
-        let settings = Settings {
-            rest: Some("http://127.0.0.1:8080".to_owned()),
-            mqtt,
-            nats,
-        };
+    async fn start(&mut self, mqtt: Mqtt, nats: Option<crate::bus::nats::Settings>) -> Option<std::net::SocketAddr> {
+        let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats };
         let bus = Bus::bind(settings, self.ledger.clone()).await.unwrap();
         let address = bus.broker();
         self.stop = CancellationToken::new();
@@ -104,19 +91,13 @@ impl World {
             raw_size_bytes: 1024,
             added_at: Timestamp::from_millis(0),
         };
-        let receipt = self
-            .ledger
-            .submit(Input::Observed(Observation::ImageIngested(image)))
-            .await
-            .unwrap();
+        let receipt = self.ledger.submit(Input::Observed(Observation::ImageIngested(image))).await.unwrap();
         assert_eq!(receipt.events.len(), 1);
     }
 
     /// Lets many things happen, ten at a time, as fast as the ledger takes them.
     async fn produce(&self, numbers: Range<u32>) {
-        stream::iter(numbers)
-            .for_each_concurrent(10, |n| self.happen(n))
-            .await;
+        stream::iter(numbers).for_each_concurrent(10, |n| self.happen(n)).await;
     }
 
     /// Five times a hundred events, each time with the broker ended in their midst; then one more event, after which
@@ -150,9 +131,7 @@ impl World {
                 beat.tick().await;
             }
         };
-        timeout(LONG, all)
-            .await
-            .expect("everything is delivered in the end");
+        timeout(LONG, all).await.expect("everything is delivered in the end");
     }
 }
 
@@ -165,8 +144,7 @@ struct Tally {
 impl Tally {
     fn note(&mut self, body: &str) {
         let event: Value = serde_json::from_str(body).unwrap();
-        self.seen
-            .push(event["sequence"].as_str().unwrap().parse().unwrap());
+        self.seen.push(event["sequence"].as_str().unwrap().parse().unwrap());
     }
 
     fn newest(&self) -> u64 {
@@ -183,9 +161,7 @@ impl Tally {
 
     /// Which of `1..=newest` were never seen.
     fn missing(&self, newest: u64) -> Vec<u64> {
-        (1..=newest)
-            .filter(|seq| !self.seen.contains(seq))
-            .collect()
+        (1..=newest).filter(|seq| !self.seen.contains(seq)).collect()
     }
 
     /// How often an event that was new came after a later one.

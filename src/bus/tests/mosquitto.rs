@@ -27,8 +27,7 @@ fn station(server: &Server) -> Mqtt {
 
 /// Waits until the station has said that it is there.
 async fn online(port: u16) -> Value {
-    let mut presence =
-        Subscriber::new(port, &["-t", &format!("{OWN}/state/presence"), "-F", ">%p"]).await;
+    let mut presence = Subscriber::new(port, &["-t", &format!("{OWN}/state/presence"), "-F", ">%p"]).await;
     loop {
         let said = json(&presence.message().await);
         if said["online"] == true {
@@ -43,34 +42,17 @@ async fn a_station_says_what_it_can_then_that_it_is_there_then_what_happened() {
     let mut server = Server::mosquitto(world.folder.path(), "");
     server.start().await;
     world.happen(1).await;
-    let mut all = Subscriber::new(
-        server.port,
-        &["-q", "1", "-t", "acme/#", "-F", ">%t|%r|%q|%C|%P|%p"],
-    )
-    .await;
+    let mut all = Subscriber::new(server.port, &["-q", "1", "-t", "acme/#", "-F", ">%t|%r|%q|%C|%P|%p"]).await;
     world.start(station(&server), None).await;
-    let (info, presence, event) = (
-        all.message().await,
-        all.message().await,
-        all.message().await,
-    );
-    assert!(
-        info.starts_with(&format!("{OWN}/state/info|0|1|application/json|")),
-        "{info}"
-    );
-    let info = json(
-        info.rsplit_once("|{")
-            .map(|(_, body)| format!("{{{body}"))
-            .as_deref()
-            .unwrap(),
-    );
+    let (info, presence, event) = (all.message().await, all.message().await, all.message().await);
+    assert!(info.starts_with(&format!("{OWN}/state/info|0|1|application/json|")), "{info}");
+    let info = json(info.rsplit_once("|{").map(|(_, body)| format!("{{{body}")).as_deref().unwrap());
     assert_eq!(info["station"], "st-01");
     assert_eq!(info["limits"]["event_bytes"], 65536);
     assert_eq!(info["newest_sequence"], 1);
     assert_eq!(info["commands"][0], "project.create");
     assert!(
-        presence.starts_with(&format!("{OWN}/state/presence|0|1|"))
-            && presence.contains("\"online\":true"),
+        presence.starts_with(&format!("{OWN}/state/presence|0|1|")) && presence.contains("\"online\":true"),
         "{presence}"
     );
     let start = format!(
@@ -82,73 +64,32 @@ async fn a_station_says_what_it_can_then_that_it_is_there_then_what_happened() {
     assert!(event.contains("sequence:00000000000000000001"), "{event}");
     world.stop().await;
     let goodbye = all.message().await;
-    assert!(
-        goodbye.contains("\"online\":false") && goodbye.contains("\"reason\":\"shutdown\""),
-        "{goodbye}"
-    );
+    assert!(goodbye.contains("\"online\":false") && goodbye.contains("\"reason\":\"shutdown\""), "{goodbye}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_station_that_dies_is_reported_by_its_will_with_the_same_session() {
     let (mut world, server) = world("").await;
     let here = online(server.port).await;
-    let mut presence = Subscriber::new(
-        server.port,
-        &["-t", &format!("{OWN}/state/presence"), "-F", ">%p"],
-    )
-    .await;
+    let mut presence = Subscriber::new(server.port, &["-t", &format!("{OWN}/state/presence"), "-F", ">%p"]).await;
     presence.message().await;
     world.bus.take().unwrap().abort();
     let gone = json(&presence.message().await);
-    assert_eq!(
-        (&gone["online"], &gone["reason"]),
-        (&Value::Bool(false), &Value::from("connection_lost"))
-    );
-    assert_eq!(
-        (&gone["session"], &gone["boot_id"]),
-        (&here["session"], &here["boot_id"])
-    );
+    assert_eq!((&gone["online"], &gone["reason"]), (&Value::Bool(false), &Value::from("connection_lost")));
+    assert_eq!((&gone["session"], &gone["boot_id"]), (&here["session"], &here["boot_id"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_answered_where_it_asks_with_its_correlation() {
     let (mut world, server) = world("").await;
     online(server.port).await;
-    let (topic, inbox) = (
-        format!("{OWN}/cmd/station/info"),
-        "acme/bootline/v1/_reply/erp/1",
-    );
-    let asked = [
-        "-V",
-        "5",
-        "-q",
-        "1",
-        "-t",
-        &topic,
-        "-e",
-        inbox,
-        "-D",
-        "publish",
-        "correlation-data",
-        "abc",
-        "-m",
-        "{}",
-    ];
-    let answer = client(
-        "mosquitto_rr",
-        server.port,
-        &[&asked[..], &["-F", "%t|%r|%D|%C|%p"]].concat(),
-    )
-    .await;
-    assert!(
-        answer.starts_with(&format!("{inbox}|0|abc|application/json|")),
-        "{answer}"
-    );
+    let (topic, inbox) = (format!("{OWN}/cmd/station/info"), "acme/bootline/v1/_reply/erp/1");
+    let asked =
+        ["-V", "5", "-q", "1", "-t", &topic, "-e", inbox, "-D", "publish", "correlation-data", "abc", "-m", "{}"];
+    let answer = client("mosquitto_rr", server.port, &[&asked[..], &["-F", "%t|%r|%D|%C|%p"]].concat()).await;
+    assert!(answer.starts_with(&format!("{inbox}|0|abc|application/json|")), "{answer}");
     let reply = json(answer.splitn(5, '|').last().unwrap());
-    assert_eq!(
-        (&reply["status"], &reply["name"]),
-        (&Value::from("succeeded"), &Value::from("station.info"))
-    );
+    assert_eq!((&reply["status"], &reply["name"]), (&Value::from("succeeded"), &Value::from("station.info")));
     world.stop().await;
 }
 
@@ -158,35 +99,15 @@ async fn an_old_client_names_its_inbox_in_the_request_or_reads_the_usual_topic()
     online(server.port).await;
     let mut replies = Subscriber::new(
         server.port,
-        &[
-            "-q",
-            "1",
-            "-t",
-            &format!("{OWN}/res/#"),
-            "-t",
-            "acme/bootline/v1/_reply/#",
-            "-F",
-            ">%t %p",
-        ],
+        &["-q", "1", "-t", &format!("{OWN}/res/#"), "-t", "acme/bootline/v1/_reply/#", "-F", ">%t %p"],
     )
     .await;
     let topic = format!("{OWN}/cmd/project/list");
     let inbox = r#"{"command_id":"list-0001","reply_to":"acme/bootline/v1/_reply/old/7"}"#;
-    for (body, at) in [
-        ("{}", format!("{OWN}/res/project/list")),
-        (inbox, "acme/bootline/v1/_reply/old/7".to_owned()),
-    ] {
-        client(
-            "mosquitto_pub",
-            server.port,
-            &["-V", "311", "-q", "1", "-t", &topic, "-m", body],
-        )
-        .await;
+    for (body, at) in [("{}", format!("{OWN}/res/project/list")), (inbox, "acme/bootline/v1/_reply/old/7".to_owned())] {
+        client("mosquitto_pub", server.port, &["-V", "311", "-q", "1", "-t", &topic, "-m", body]).await;
         let reply = replies.message().await;
-        assert!(
-            reply.starts_with(&format!("{at} {{")) && reply.contains("\"succeeded\""),
-            "{reply}"
-        );
+        assert!(reply.starts_with(&format!("{at} {{")) && reply.contains("\"succeeded\""), "{reply}");
     }
     world.stop().await;
 }
@@ -195,53 +116,22 @@ async fn an_old_client_names_its_inbox_in_the_request_or_reads_the_usual_topic()
 async fn every_wrong_request_gets_its_code_and_changes_nothing() {
     let (mut world, server) = world("").await;
     online(server.port).await;
-    let mut replies = Subscriber::new(
-        server.port,
-        &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"],
-    )
-    .await;
-    let huge = file(world.folder.path(), "huge.json", &vec![b' '; 64 * 1024 + 1])
-        .display()
-        .to_string();
+    let mut replies = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"]).await;
+    let huge = file(world.folder.path(), "huge.json", &vec![b' '; 64 * 1024 + 1]).display().to_string();
     let create = format!("{OWN}/cmd/project/create");
-    let evil = [
-        "-D",
-        "publish",
-        "response-topic",
-        "acme/bootline/v1/st-02/cmd/device/abort",
-    ];
+    let evil = ["-D", "publish", "response-topic", "acme/bootline/v1/st-02/cmd/device/abort"];
     let own = ["-D", "publish", "response-topic", "$SYS/x"];
     let before = world.ledger.newest();
     for (arguments, code, name) in [
         (vec!["-m", "garbage"], 400, "invalid_params"),
         (vec!["-f", &huge], 413, "too_large"),
         (vec!["-r", "-m", "{}"], 400, "retained_request"),
-        (
-            [&["-m", "{}"][..], &evil].concat(),
-            400,
-            "bad_reply_address",
-        ),
+        ([&["-m", "{}"][..], &evil].concat(), 400, "bad_reply_address"),
         ([&["-m", "{}"][..], &own].concat(), 400, "bad_reply_address"),
-        (
-            vec!["-m", r#"{"reply_to":"acme/#"}"#],
-            400,
-            "bad_reply_address",
-        ),
-        (
-            vec![
-                "-m",
-                r#"{"expires_at":"2020-01-01T00:00:00Z","params":{"name":"a","image":"b"}}"#,
-            ],
-            410,
-            "expired",
-        ),
+        (vec!["-m", r#"{"reply_to":"acme/#"}"#], 400, "bad_reply_address"),
+        (vec!["-m", r#"{"expires_at":"2020-01-01T00:00:00Z","params":{"name":"a","image":"b"}}"#], 410, "expired"),
     ] {
-        client(
-            "mosquitto_pub",
-            server.port,
-            &[&["-V", "5", "-q", "1", "-t", &create][..], &arguments].concat(),
-        )
-        .await;
+        client("mosquitto_pub", server.port, &[&["-V", "5", "-q", "1", "-t", &create][..], &arguments].concat()).await;
         let reply = json(&replies.message().await);
         assert_eq!(
             (&reply["code"], &reply["error"]["code"]),
@@ -251,20 +141,9 @@ async fn every_wrong_request_gets_its_code_and_changes_nothing() {
     }
     let changed: Vec<String> = match world.ledger.newest() {
         now if now == before => Vec::new(),
-        _ => world
-            .ledger
-            .follow(before)
-            .next()
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|event| event.name)
-            .collect(),
+        _ => world.ledger.follow(before).next().await.unwrap().into_iter().map(|event| event.name).collect(),
     };
-    assert!(
-        changed.iter().all(|name| name == "command.completed"),
-        "{changed:?}"
-    );
+    assert!(changed.iter().all(|name| name == "command.completed"), "{changed:?}");
     world.stop().await;
 }
 
@@ -273,22 +152,13 @@ async fn the_same_request_twice_has_one_effect_and_one_answer() {
     let (mut world, server) = world("").await;
     world.happen(1).await;
     online(server.port).await;
-    let mut replies = Subscriber::new(
-        server.port,
-        &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"],
-    )
-    .await;
+    let mut replies = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"]).await;
     let topic = format!("{OWN}/cmd/project/create");
     let body = r#"{"command_id":"create-0001","params":{"name":"Gateway","image":"image-1.img"}}"#;
     let other = r#"{"command_id":"create-0001","params":{"name":"Router","image":"image-1.img"}}"#;
     let mut answers = Vec::new();
     for body in [body, body, other] {
-        client(
-            "mosquitto_pub",
-            server.port,
-            &["-V", "5", "-q", "1", "-t", &topic, "-m", body],
-        )
-        .await;
+        client("mosquitto_pub", server.port, &["-V", "5", "-q", "1", "-t", &topic, "-m", body]).await;
         answers.push(json(&replies.message().await));
     }
     assert_eq!(
@@ -297,10 +167,7 @@ async fn the_same_request_twice_has_one_effect_and_one_answer() {
         "{}",
         answers[0]
     );
-    assert_eq!(
-        (&answers[1]["result"], &answers[1]["replayed"]),
-        (&answers[0]["result"], &Value::Bool(true))
-    );
+    assert_eq!((&answers[1]["result"], &answers[1]["replayed"]), (&answers[0]["result"], &Value::Bool(true)));
     assert_eq!(answers[2]["code"], 422);
     world.stop().await;
 }
@@ -310,26 +177,9 @@ async fn a_request_waits_in_the_broker_while_the_station_is_away() {
     let (mut world, server) = world("").await;
     online(server.port).await;
     world.stop().await;
-    let mut replies = Subscriber::new(
-        server.port,
-        &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"],
-    )
-    .await;
-    client(
-        "mosquitto_pub",
-        server.port,
-        &[
-            "-V",
-            "5",
-            "-q",
-            "1",
-            "-t",
-            &format!("{OWN}/cmd/station/info"),
-            "-m",
-            "{}",
-        ],
-    )
-    .await;
+    let mut replies = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/res/#"), "-F", ">%p"]).await;
+    client("mosquitto_pub", server.port, &["-V", "5", "-q", "1", "-t", &format!("{OWN}/cmd/station/info"), "-m", "{}"])
+        .await;
     world.start(station(&server), None).await;
     assert_eq!(json(&replies.message().await)["code"], 200);
     world.stop().await;
@@ -343,16 +193,9 @@ async fn a_broker_that_forgets_everything_still_gets_requests_to_the_station() {
     std::fs::remove_file(world.folder.path().join("mosquitto/mosquitto.db")).ok();
     server.start().await;
     online(server.port).await;
-    let (topic, inbox) = (
-        format!("{OWN}/cmd/station/info"),
-        "acme/bootline/v1/_reply/erp",
-    );
-    let answer = client(
-        "mosquitto_rr",
-        server.port,
-        &["-V", "5", "-q", "1", "-t", &topic, "-e", inbox, "-m", "{}"],
-    )
-    .await;
+    let (topic, inbox) = (format!("{OWN}/cmd/station/info"), "acme/bootline/v1/_reply/erp");
+    let answer =
+        client("mosquitto_rr", server.port, &["-V", "5", "-q", "1", "-t", &topic, "-e", inbox, "-m", "{}"]).await;
     assert_eq!(json(&answer)["code"], 200);
     world.stop().await;
 }
@@ -362,41 +205,18 @@ async fn an_event_larger_than_the_broker_takes_is_left_out_and_the_next_one_flow
     let (mut world, server) = world("max_packet_size 1400").await;
     let long = "x".repeat(900);
     let alarm = |code: &str, detail: &str| {
-        crate::core::observation::Input::Observed(
-            crate::core::observation::Observation::AlarmRaised {
-                code: code.to_owned(),
-                detail: detail.to_owned(),
-            },
-        )
+        crate::core::observation::Input::Observed(crate::core::observation::Observation::AlarmRaised {
+            code: code.to_owned(),
+            detail: detail.to_owned(),
+        })
     };
-    let mut events = Subscriber::new(
-        server.port,
-        &["-q", "1", "-t", &format!("{OWN}/evt/#"), "-F", ">%p"],
-    )
-    .await;
-    world
-        .ledger
-        .submit(alarm("test.small", "small"))
-        .await
-        .unwrap();
-    world
-        .ledger
-        .submit(alarm("test.large", &long))
-        .await
-        .unwrap();
-    world
-        .ledger
-        .submit(alarm("test.after", "small"))
-        .await
-        .unwrap();
+    let mut events = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/evt/#"), "-F", ">%p"]).await;
+    world.ledger.submit(alarm("test.small", "small")).await.unwrap();
+    world.ledger.submit(alarm("test.large", &long)).await.unwrap();
+    world.ledger.submit(alarm("test.after", "small")).await.unwrap();
     let mut codes = Vec::new();
     while codes.len() < 3 {
-        codes.push(
-            json(&events.message().await)["data"]["code"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
+        codes.push(json(&events.message().await)["data"]["code"].as_str().unwrap().to_owned());
     }
     assert_eq!(codes, ["test.small", "test.after", "bus.deadletter.mqtt"]);
     world.delivered("mqtt").await;
@@ -408,9 +228,7 @@ async fn storm(signal: Signal) -> Tally {
     let (mut world, mut server) = world("").await;
     online(server.port).await;
     let own = format!("{OWN}/evt/#");
-    let durable = [
-        "-c", "-i", "erp", "-x", "3600", "-q", "1", "-t", &own, "-F", ">%p",
-    ];
+    let durable = ["-c", "-i", "erp", "-x", "3600", "-q", "1", "-t", &own, "-F", ">%p"];
     let mut erp = Subscriber::new(server.port, &durable).await;
     let mut tally = Tally::default();
     let reading = async {
@@ -437,18 +255,13 @@ async fn a_durable_subscriber_sees_every_event_in_order_over_five_restarts_of_th
 async fn no_new_event_comes_out_of_order_when_the_broker_is_killed_five_times() {
     let tally = storm(Signal::SIGKILL).await;
     assert_eq!(tally.overtaken(), 0);
-    println!(
-        "killed: {} repeats, missing {:?}",
-        tally.repeats(),
-        tally.missing(501)
-    );
+    println!("killed: {} repeats, missing {:?}", tally.repeats(), tally.missing(501));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_denied_topic_holds_the_line_with_an_alarm_until_the_broker_relents() {
     let folder = tempfile::tempdir().unwrap();
-    let rights =
-        format!("topic readwrite {OWN}/state/#\ntopic read {OWN}/cmd/#\ntopic read {OWN}/evt/#\n");
+    let rights = format!("topic readwrite {OWN}/state/#\ntopic read {OWN}/cmd/#\ntopic read {OWN}/evt/#\n");
     let acl = file(folder.path(), "acl", rights.as_bytes());
     let (mut world, server) = world(&format!("acl_file {}", acl.display())).await;
     online(server.port).await;
@@ -460,10 +273,7 @@ async fn a_denied_topic_holds_the_line_with_an_alarm_until_the_broker_relents() 
     assert_eq!(world.ledger.cursor("mqtt").await.unwrap(), 0);
     std::fs::write(&acl, format!("{rights}topic write {OWN}/evt/#\n")).unwrap();
     server.hangup();
-    assert_eq!(
-        journal.next().await.unwrap()[0].name,
-        "station.alarm.cleared"
-    );
+    assert_eq!(journal.next().await.unwrap()[0].name, "station.alarm.cleared");
     world.delivered("mqtt").await;
     world.stop().await;
 }
@@ -476,9 +286,5 @@ async fn a_station_without_its_broker_stops_at_once() {
     world.happen(1).await;
     let start = std::time::Instant::now();
     world.stop().await;
-    assert!(
-        start.elapsed() < std::time::Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
 }
