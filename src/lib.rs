@@ -18,8 +18,8 @@
 //!
 //! # Where to start reading
 //!
-//! [`core::floor`] decides what follows from what happens; [`ledger`] writes it down and lets everyone read on;
-//! [`app`] starts it all. A device's way: `dhcp` → `tftp` → `http::device` → `script` → reports → `core::floor::report`.
+//! `core::floor` decides what follows from what happens; `ledger` writes it down and lets everyone read on;
+//! `app` starts it all. A device's way: `dhcp` → `tftp` → `http::device` → `script` → reports → `core::floor::report`.
 
 mod app;
 mod bus;

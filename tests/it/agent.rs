@@ -104,9 +104,13 @@ impl TestAgent {
 
     /// Tells it to stop and waits for it.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("it runs");
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-        child.wait().unwrap()
+        kill(Pid::from_raw(i32::try_from(self.process()).unwrap()), Signal::SIGTERM).unwrap();
+        self.child.take().expect("it runs").wait().unwrap()
+    }
+
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
     }
 
     pub fn get(&self, path: &str) -> Answer {

@@ -55,6 +55,11 @@ impl FakeBoard {
 
     /// The whole journey with a raw image; the medium is what was downloaded.
     pub fn provision(&self, size: u64) -> io::Result<Answer> {
+        self.provision_telling(size, |_| ())
+    }
+
+    /// `last` is called with the MAC just before the last report leaves.
+    pub fn provision_telling(&self, size: u64, last: impl FnOnce(&str)) -> io::Result<Answer> {
         let orders = Orders::read(&self.ask(size)?.text());
         self.report(&orders, "step=write&state=started")?;
         let image = self.image(&orders)?;
@@ -65,6 +70,7 @@ impl FakeBoard {
             &orders,
             &format!("step=verify&state=completed&bytes={}&sha256={sum}&cache=not_dropped", image.body.len()),
         )?;
+        last(&self.mac);
         self.report(&orders, "state=finished")
     }
 }
