@@ -17,6 +17,13 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A program that dies with the thread that starts it, also when the test itself is killed.
+fn mortal(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
 /// A broker that can be killed and started again on the same port with the same folder.
 pub struct Server {
     program: &'static str,
@@ -55,7 +62,7 @@ impl Server {
 
     pub async fn start(&mut self) {
         let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut child = Command::new(self.program)
+        let mut child = mortal(self.program)
             .args(&self.arguments)
             .env("PATH", path)
             .stdin(Stdio::null())
@@ -63,7 +70,7 @@ impl Server {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} is needed for this test (apt-get install {0}): {error}", self.program));
+            .unwrap_or_else(|error| panic!("setpriv is needed for this test (apt-get install util-linux): {error}"));
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let ready = async {
             while let Some(line) = log.next_line().await.unwrap() {
@@ -71,7 +78,7 @@ impl Server {
                     return;
                 }
             }
-            panic!("{} ended before it was ready", self.program);
+            panic!("{} ended before it was ready; is it there (apt-get install {0})?", self.program);
         };
         timeout(LONG, ready).await.unwrap();
         // A full pipe would stop it.
@@ -102,7 +109,7 @@ impl Subscriber {
     /// With `-d`, so that the SUBACK can be awaited: what is published afterwards is seen.
     pub async fn new(port: u16, arguments: &[&str]) -> Self {
         // Into a pipe it would keep the line of the SUBACK to itself until the first message.
-        let mut child = Command::new("stdbuf")
+        let mut child = mortal("stdbuf")
             .args(["-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", &port.to_string(), "-V", "5", "-d"])
             .args(arguments)
             .stdin(Stdio::null())
@@ -110,7 +117,7 @@ impl Subscriber {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .expect("mosquitto_sub is needed for this test (apt-get install mosquitto-clients)");
+            .expect("setpriv is needed for this test (apt-get install util-linux)");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut subscriber = Self { _child: child, lines };
         subscriber.until(|line| line.starts_with("Subscribed")).await;
@@ -125,7 +132,12 @@ impl Subscriber {
     async fn until(&mut self, fits: impl Fn(&str) -> bool) -> String {
         let found = async {
             loop {
-                let line = self.lines.next_line().await.unwrap().expect("mosquitto_sub ended");
+                let line = self
+                    .lines
+                    .next_line()
+                    .await
+                    .unwrap()
+                    .expect("mosquitto_sub ended; is it there (apt-get install mosquitto-clients)?");
                 if fits(&line) {
                     return line;
                 }
