@@ -13,8 +13,8 @@ pub enum LogFormat {
 
 /// Starts the log; `RUST_LOG` says what is in it. A second start in one process is left alone.
 pub fn start(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,mqtt5=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,rumqttc=warn,mqtt5=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
