@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::core::observation::{DhcpAsk, DhcpKind, Observation};
+use crate::dhcp::circuit;
 use crate::dhcp::packet::{Kind, Message, Op, code};
 use crate::dhcp::pi;
 
@@ -30,7 +31,8 @@ pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<
     let asked = message.address(code::REQUESTED_ADDRESS).filter(|address| !address.is_unspecified());
     let ask = |kind, requested| {
         let anyone = may_be_anyone(message, serve);
-        Some(Observation::Dhcp(DhcpAsk { kind, mac, identity: pi::identify(message), requested, anyone }))
+        let circuit = message.option(code::RELAY_AGENT).and_then(circuit::place);
+        Some(Observation::Dhcp(DhcpAsk { kind, mac, identity: pi::identify(message), circuit, requested, anyone }))
     };
     match message.kind()? {
         Kind::Discover => ask(DhcpKind::Discover, asked),
@@ -40,6 +42,12 @@ pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<
         Kind::Decline => Some(Observation::DhcpDeclined { mac, address: asked? }),
         Kind::Offer | Kind::Ack | Kind::Nak => None,
     }
+}
+
+/// The server whose offer a client has taken.
+pub fn chosen(message: &Message) -> Option<Ipv4Addr> {
+    let is_request = message.op == Op::Request && message.kind() == Some(Kind::Request);
+    message.address(code::SERVER_ID).filter(|_| is_request)
 }
 
 fn may_be_anyone(message: &Message, serve: Serve) -> bool {

@@ -34,9 +34,14 @@ impl Floor {
         let last = known.and_then(|device| device.discover_at);
         let new_boot = last.is_none_or(|at| now.since(at) >= NEW_BOOT) || known.is_some_and(|device| device.reported);
         if new_boot {
-            facts.push(self.discovered(ask.mac, Some(identity), Via::Dhcp, self.addresses.choose(ask.mac, now)));
+            let address = self.addresses.choose(ask.mac, now);
+            let mut seen = self.discovered(ask.mac, Some(identity), Via::Dhcp, address);
+            if let Event::DeviceDiscovered { device, .. } = &mut seen {
+                device.circuit.clone_from(&ask.circuit);
+            }
+            facts.push(seen.into());
         }
-        facts.push(Note::BootSeen { mac: ask.mac, identity }.into());
+        facts.push(Note::BootSeen { mac: ask.mac, identity, circuit: ask.circuit.clone() }.into());
         facts
     }
 
@@ -46,7 +51,7 @@ impl Floor {
         identity: Option<BootIdentity>,
         via: Via,
         address: Option<Ipv4Addr>,
-    ) -> Fact {
+    ) -> Event {
         let reference = self.reference(mac);
         let revision = identity.and_then(|identity| identity.revision);
         let serial8 = identity.and_then(|identity| identity.serial8).or(reference.serial8);
@@ -58,7 +63,6 @@ impl Floor {
             memory_mb: revision.and_then(|revision| revision.memory_mb()),
             address,
         }
-        .into()
     }
 
     /// A bootloader is served while there may be something to do for it; the Linux stage of a known device always.
@@ -76,6 +80,7 @@ impl Floor {
             Err(refusal) => {
                 let mut device = self.reference(ask.mac);
                 device.serial8 = ask.identity.and_then(|identity| identity.serial8).or(device.serial8);
+                device.circuit.clone_from(&ask.circuit);
                 facts.extend(self.refused(device, &refusal, now));
                 false
             }
@@ -128,6 +133,16 @@ impl Floor {
     /// Only the device that was given an address can say that it is taken: else anyone could empty the pool.
     pub(super) fn dhcp_declined(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Decision {
         match self.addresses.mac_of(address) == Some(mac) {
+            true => {
+                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
+            }
+            false => Decision::noted(Vec::new()),
+        }
+    }
+
+    /// An address that somebody else answers for is not given out for a while.
+    pub(super) fn address_in_use(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> Decision {
+        match self.addresses.is_taken_by(address, by, now) {
             true => {
                 Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
             }
