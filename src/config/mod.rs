@@ -107,7 +107,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         interface: file.network.interface.clone(),
         server,
         prefix_len,
-        dhcp: (file.network.dhcp.mode == Mode::Server).then(|| dhcp::Settings {
+        dhcp: (file.network.dhcp.mode != Mode::Off).then(|| dhcp::Settings {
             interface: file.network.interface.clone(),
             server,
             prefix_len,
@@ -116,6 +116,10 @@ fn checked(file: File) -> Result<Config, ConfigError> {
                 Serve::Pi => dhcp::ask::Serve::Pi,
                 Serve::PiPxe => dhcp::ask::Serve::PiPxe,
                 Serve::All => dhcp::ask::Serve::All,
+            },
+            role: match file.network.dhcp.mode {
+                Mode::Proxy => dhcp::ask::Role::Proxy,
+                Mode::Server | Mode::Off => dhcp::ask::Role::Server,
             },
             port: 67,
             client_port: 68,

@@ -106,6 +106,8 @@ pub struct DhcpAsk {
     pub requested: Option<Ipv4Addr>,
     /// True when the configuration says that this client is served whatever it is.
     pub anyone: bool,
+    /// Another server gives the addresses; this station says only where to boot from.
+    pub proxy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,10 +31,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::core::device::Family;
-use crate::core::observation::Input;
-use crate::core::view::{Answer, DhcpVerdict, Lease};
+use crate::core::observation::{Input, Observation};
+use crate::core::view::{Answer, DhcpVerdict};
 use crate::dhcp::answer::{Station, To};
-use crate::dhcp::ask::Serve;
+use crate::dhcp::ask::{Role, Serve};
 use crate::dhcp::conflict::Watch;
 use crate::dhcp::ether::{Carries, Ether};
 use crate::dhcp::interface::{Interface, InterfaceError};
@@ -53,6 +53,7 @@ pub struct Settings {
     /// What is handed out, and looked at ahead.
     pub pool: RangeInclusive<Ipv4Addr>,
     pub serve: Serve,
+    pub role: Role,
     /// 67; tests take another.
     pub port: u16,
     /// 68; tests take another.
@@ -90,8 +91,11 @@ impl Dhcp {
         let mut beside = JoinSet::new();
         let over = CancellationToken::new();
         beside.spawn(neighbours::run(interface, neighbours, over.clone()));
-        beside.spawn(desk.watch().run(over.clone()));
-        beside.spawn(desk.lookout(chosen).run(over.clone()));
+        // Beside another server neither its addresses nor itself are our concern.
+        if desk.settings.role == Role::Server {
+            beside.spawn(desk.watch().run(over.clone()));
+            beside.spawn(desk.lookout(chosen).run(over.clone()));
+        }
         let desk = Arc::new(desk);
         let end = desk.listen(&inbox, stop).await;
         over.cancel();
@@ -160,6 +164,11 @@ impl Desk {
         end
     }
 
+    fn observation(&self, message: &Message) -> Option<Observation> {
+        let Settings { server, serve, role, .. } = self.settings;
+        ask::observation(message, server, serve, role)
+    }
+
     /// Tells first and answers after. Requests wait side by side, so that one commit takes many.
     async fn serve(self: Arc<Self>, message: Message) {
         let mac = message.chaddr;
@@ -170,7 +179,7 @@ impl Desk {
             // When the lookout has enough of them already, it knows.
             let _ = self.choice.try_send(other);
         }
-        let Some(observation) = ask::observation(&message, self.settings.server, self.settings.serve) else {
+        let Some(observation) = self.observation(&message) else {
             debug!(%mac, kind = ?message.kind(), "dhcp message is not for this station");
             return;
         };
@@ -194,10 +203,8 @@ impl Desk {
         if let Err(error) = self.send(&reply, to) {
             warn!(%mac, error = &error as &dyn std::error::Error, "dhcp reply is lost");
         }
-        if let DhcpVerdict::Lease(lease) = verdict
-            && message.giaddr.is_unspecified()
-        {
-            self.befriend(&message, lease).await;
+        if message.giaddr.is_unspecified() {
+            self.befriend(&message, verdict).await;
         }
     }
 
@@ -219,14 +226,16 @@ impl Desk {
     }
 
     /// A bootloader begins its download at once: the kernel is told whose address it is.
-    async fn befriend(&self, message: &Message, lease: Lease) {
-        if !pi::is_bootloader(message) {
-            return;
-        }
+    async fn befriend(&self, message: &Message, verdict: DhcpVerdict) {
         let is_pi3 = pi::identify(message).is_some_and(|known| known.family == Family::Pi3);
-        let neighbour = Neighbour { address: lease.address, mac: message.chaddr, pinned: is_pi3.then_some(lease.time) };
-        if self.introduce.try_send(neighbour).is_err() {
-            debug!(mac = %message.chaddr, "the kernel asks for this neighbour by itself");
+        if let DhcpVerdict::Lease(lease) = verdict
+            && pi::is_bootloader(message)
+        {
+            let pinned = is_pi3.then_some(lease.time);
+            let neighbour = Neighbour { address: lease.address, mac: message.chaddr, pinned };
+            if self.introduce.try_send(neighbour).is_err() {
+                debug!(mac = %message.chaddr, "the kernel asks for this neighbour by itself");
+            }
         }
         if is_pi3 {
             // The network chip of Pi 3 holds the last frame back until another one arrives.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
-use crate::dhcp::ask::Serve;
+use crate::dhcp::ask::{Role, Serve};
 use crate::dhcp::interface::{Claim, Interface, InterfaceError};
 use crate::dhcp::packet::Message;
 use crate::dhcp::{BindError, Dhcp, Settings};
@@ -188,6 +188,7 @@ fn settings() -> Settings {
         prefix_len: 16,
         pool: CLIENT..=SECOND,
         serve: Serve::All,
+        role: Role::Server,
         port: 67,
         client_port: 68,
     }

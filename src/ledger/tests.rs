@@ -243,7 +243,7 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
     };
     let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
     let dhcp = |kind, identity, requested| {
-        Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false })
+        Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false, proxy: false })
     };
     Input::Observed(match kind {
         0 => dhcp(DhcpKind::Discover, identity, None),

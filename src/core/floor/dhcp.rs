@@ -34,7 +34,10 @@ impl Floor {
         let last = known.and_then(|device| device.discover_at);
         let new_boot = last.is_none_or(|at| now.since(at) >= NEW_BOOT) || known.is_some_and(|device| device.reported);
         if new_boot {
-            let address = self.addresses.choose(ask.mac, now);
+            let address = match ask.proxy {
+                true => self.addresses.address_of(ask.mac),
+                false => self.addresses.choose(ask.mac, now),
+            };
             let mut seen = self.discovered(ask.mac, Some(identity), Via::Dhcp, address);
             if let Event::DeviceDiscovered { device, .. } = &mut seen {
                 device.circuit.clone_from(&ask.circuit);
@@ -88,6 +91,9 @@ impl Floor {
     }
 
     fn verdict(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        if ask.proxy {
+            return self.beside(ask, facts, now);
+        }
         let time = self.addresses.lease_time();
         match ask.kind {
             DhcpKind::Inform => DhcpVerdict::OptionsOnly,
@@ -111,6 +117,18 @@ impl Floor {
                     .address_of(ask.mac)
                     .map_or(DhcpVerdict::Silent, |address| DhcpVerdict::Lease(Lease { address, time })),
             },
+        }
+    }
+
+    /// Another server gives the addresses. Which one it gave is kept, so that a download is known by its device.
+    fn beside(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        match (ask.kind, ask.requested) {
+            (DhcpKind::Discover, _) => DhcpVerdict::Proxy,
+            (DhcpKind::Request, Some(address)) => {
+                self.leased(ask.mac, address, facts, now);
+                DhcpVerdict::Silent
+            }
+            (DhcpKind::Request | DhcpKind::Inform, _) => DhcpVerdict::Silent,
         }
     }
 
