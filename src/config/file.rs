@@ -82,6 +82,7 @@ impl Default for Dhcp {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     Server,
+    Proxy,
     Off,
 }
 

@@ -94,26 +94,32 @@ fn checked(file: File) -> Result<Config, ConfigError> {
     let Prefixed { address: server, prefix_len } = file.network.address;
     let data = file.data.clone().unwrap_or_else(|| PathBuf::from("data"));
     let devices = file.http.devices.unwrap_or_else(|| SocketAddrV4::new(server, 80));
+    let pool = pool(&file)?;
     Ok(Config {
         root: file.station.root.clone(),
         core: Settings {
             station: file.station.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pool: pool(&file)?,
+            pool: pool.clone(),
             max_attempts: file.sessions.max_attempts.max(1),
             deadlines: Deadlines { silence: file.sessions.silence.0, stall: file.sessions.stall.0 },
         },
         interface: file.network.interface.clone(),
         server,
         prefix_len,
-        dhcp: (file.network.dhcp.mode == Mode::Server).then(|| dhcp::Settings {
+        dhcp: (file.network.dhcp.mode != Mode::Off).then(|| dhcp::Settings {
             interface: file.network.interface.clone(),
             server,
             prefix_len,
+            pool: pool.first..=pool.last,
             serve: match file.network.dhcp.serve {
                 Serve::Pi => dhcp::ask::Serve::Pi,
                 Serve::PiPxe => dhcp::ask::Serve::PiPxe,
                 Serve::All => dhcp::ask::Serve::All,
+            },
+            role: match file.network.dhcp.mode {
+                Mode::Proxy => dhcp::ask::Role::Proxy,
+                Mode::Server | Mode::Off => dhcp::ask::Role::Server,
             },
             port: 67,
             client_port: 68,

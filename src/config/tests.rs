@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::{Config, ConfigError, checked, parse};
+use crate::dhcp;
 
 fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let environment: BTreeMap<String, String> =
@@ -23,6 +24,7 @@ fn the_committed_file_says_what_the_defaults_are() {
             "{:?}",
             Config {
                 core: crate::core::floor::Settings { pool: range.clone(), ..config.core.clone() },
+                dhcp: config.dhcp.clone().map(|dhcp| dhcp::Settings { pool: range.first..=range.last, ..dhcp }),
                 ..config.clone()
             }
         )

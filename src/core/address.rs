@@ -114,6 +114,16 @@ impl AddressBook {
         self.quarantine.insert(address, until);
     }
 
+    /// True if an address that we give out is held by somebody to whom it was not given. What is set aside already
+    /// is not said again before half of that time is over.
+    pub fn is_taken_by(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> bool {
+        (self.pool.first..=self.pool.last).contains(&address)
+            && address != self.pool.server
+            && self.mac_of(address) != Some(by)
+            && !self.pool.reservations.values().any(|reserved| *reserved == address)
+            && self.quarantine.get(&address).is_none_or(|until| *until <= now.plus(QUARANTINE / 2))
+    }
+
     fn is_ours_to_give(&self, address: Ipv4Addr, now: Timestamp) -> bool {
         (self.pool.first..=self.pool.last).contains(&address)
             && address != self.pool.server
@@ -206,6 +216,20 @@ mod tests {
         book.set_aside(address, AddressBook::quarantine_until(NOW));
         assert_ne!(book.choose(mac(1), NOW), Some(address));
         assert_eq!(book.choose(mac(1), NOW.plus(QUARANTINE)), Some(address));
+    }
+
+    #[test]
+    fn an_address_is_taken_by_whom_it_was_not_given_to() {
+        let mut book = book(200);
+        let address = take(&mut book, 1, NOW).unwrap();
+        assert!(!book.is_taken_by(address, mac(1), NOW), "its own device");
+        assert!(!book.is_taken_by(Ipv4Addr::new(10, 0, 0, 1), mac(2), NOW), "the station's own");
+        assert!(!book.is_taken_by(Ipv4Addr::new(10, 0, 1, 1), mac(2), NOW), "outside of the pool");
+        assert!(book.is_taken_by(address, mac(2), NOW));
+        book.set_aside(address, AddressBook::quarantine_until(NOW));
+        assert!(!book.is_taken_by(address, mac(2), NOW), "known already");
+        assert!(book.is_taken_by(address, mac(2), NOW.plus(QUARANTINE / 2)));
+        assert_ne!(book.choose(mac(1), NOW), Some(address));
     }
 
     #[test]

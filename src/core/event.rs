@@ -30,6 +30,9 @@ pub struct DeviceRef {
     pub image: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
+    /// Where its cable is: what the switch or relay agent has added to its DHCP request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<String>,
 }
 
 /// How a device was first seen in a boot.

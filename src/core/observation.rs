@@ -37,6 +37,11 @@ pub enum Observation {
         mac: Mac,
         address: Ipv4Addr,
     },
+    /// Somebody else was heard to have an address of the pool.
+    AddressInUse {
+        address: Ipv4Addr,
+        by: Mac,
+    },
     /// Boot files that one address has asked for, batched to one input a second.
     BootFiles {
         address: Ipv4Addr,
@@ -95,10 +100,14 @@ pub struct DhcpAsk {
     pub mac: Mac,
     /// Present when option 97 shows a Raspberry Pi.
     pub identity: Option<BootIdentity>,
+    /// Where its cable is, as the switch or relay agent says it.
+    pub circuit: Option<String>,
     /// Option 50, or `ciaddr` of a renewal.
     pub requested: Option<Ipv4Addr>,
     /// True when the configuration says that this client is served whatever it is.
     pub anyone: bool,
+    /// Another server gives the addresses; this station says only where to boot from.
+    pub proxy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

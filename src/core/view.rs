@@ -35,6 +35,8 @@ pub enum DhcpVerdict {
     Nak,
     /// To an INFORM: options without an address.
     OptionsOnly,
+    /// To a DISCOVER: an OFFER without an address, beside that of another server.
+    Proxy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

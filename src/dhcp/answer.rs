@@ -41,6 +41,7 @@ pub fn answer(ask: &Message, verdict: DhcpVerdict, station: Station) -> Option<(
         (DhcpVerdict::Lease(lease), Kind::Request) => leased(ask, Kind::Ack, lease, station),
         (DhcpVerdict::Nak, Kind::Request) => refused(ask, station),
         (DhcpVerdict::OptionsOnly, Kind::Inform) => informed(ask, station),
+        (DhcpVerdict::Proxy, Kind::Discover) if pi::is_bootloader(ask) => beside(ask, station),
         _ => return None,
     };
     let to = destination(ask, &reply);
@@ -62,6 +63,17 @@ fn informed(ask: &Message, station: Station) -> Message {
     options.extend(boot(ask, station));
     options.extend(echo(ask));
     Message { siaddr: station.server, ciaddr: ask.ciaddr, ..reply(ask, options) }
+}
+
+/// An offer without an address, to be taken together with that of another server. It names nothing but how to boot: the
+/// station is found by the server id and the source of the packet.
+fn beside(ask: &Message, station: Station) -> Message {
+    let mut options = head(Kind::Offer, station);
+    options.extend(boot(ask, station).into_iter().filter(|(code, _)| *code != code::TFTP_SERVER));
+    options.extend(echo(ask));
+    let mut offer = reply(ask, options);
+    offer.flags |= BROADCAST;
+    offer
 }
 
 fn refused(ask: &Message, station: Station) -> Message {

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::core::observation::{DhcpAsk, DhcpKind, Observation};
+use crate::dhcp::circuit;
 use crate::dhcp::packet::{Kind, Message, Op, code};
 use crate::dhcp::pi;
 
@@ -16,13 +17,22 @@ pub enum Serve {
     All,
 }
 
+/// Whether this station gives the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Server,
+    /// Another server does; this one says where to boot from.
+    Proxy,
+}
+
 /// Nothing for what is looped, relayed by nobody we could answer, or meant for another server.
-pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<Observation> {
+pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve, role: Role) -> Option<Observation> {
     if message.op != Op::Request || !message.chaddr.is_unicast() || !can_relay(message.giaddr, server) {
         return None;
     }
     // A client that has taken another server's offer names that server.
-    if message.address(code::SERVER_ID).is_some_and(|chosen| chosen != server) {
+    let proxy = role == Role::Proxy;
+    if !proxy && message.address(code::SERVER_ID).is_some_and(|chosen| chosen != server) {
         return None;
     }
     let mac = message.chaddr;
@@ -30,16 +40,33 @@ pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<
     let asked = message.address(code::REQUESTED_ADDRESS).filter(|address| !address.is_unspecified());
     let ask = |kind, requested| {
         let anyone = may_be_anyone(message, serve);
-        Some(Observation::Dhcp(DhcpAsk { kind, mac, identity: pi::identify(message), requested, anyone }))
+        let circuit = message.option(code::RELAY_AGENT).and_then(circuit::place);
+        Some(Observation::Dhcp(DhcpAsk {
+            kind,
+            mac,
+            identity: pi::identify(message),
+            circuit,
+            requested,
+            anyone,
+            proxy,
+        }))
     };
     match message.kind()? {
         Kind::Discover => ask(DhcpKind::Discover, asked),
         Kind::Request => ask(DhcpKind::Request, asked.or(current)),
         Kind::Inform => ask(DhcpKind::Inform, current),
+        // The other server's addresses are not ours to take back.
+        Kind::Release | Kind::Decline if proxy => None,
         Kind::Release => Some(Observation::DhcpReleased { mac, address: current? }),
         Kind::Decline => Some(Observation::DhcpDeclined { mac, address: asked? }),
         Kind::Offer | Kind::Ack | Kind::Nak => None,
     }
+}
+
+/// The server whose offer a client has taken.
+pub fn chosen(message: &Message) -> Option<Ipv4Addr> {
+    let is_request = message.op == Op::Request && message.kind() == Some(Kind::Request);
+    message.address(code::SERVER_ID).filter(|_| is_request)
 }
 
 fn may_be_anyone(message: &Message, serve: Serve) -> bool {
@@ -69,7 +96,7 @@ mod tests {
     }
 
     fn ask(message: &Message, serve: Serve) -> Option<DhcpAsk> {
-        match observation(message, SERVER, serve)? {
+        match observation(message, SERVER, serve, Role::Server)? {
             Observation::Dhcp(ask) => Some(ask),
             other => panic!("{other:?}"),
         }
@@ -104,6 +131,21 @@ mod tests {
     }
 
     #[test]
+    fn beside_another_server_the_address_that_it_gave_is_noted() {
+        let mut request = message(Kind::Request);
+        request.options.push((code::REQUESTED_ADDRESS, vec![172, 20, 0, 16]));
+        request.options.push((code::SERVER_ID, OTHER.octets().to_vec()));
+        let heard = observation(&request, SERVER, Serve::Pi, Role::Proxy);
+        assert!(
+            matches!(&heard, Some(Observation::Dhcp(ask)) if ask.proxy && ask.requested == Some(Ipv4Addr::new(172, 20, 0, 16))),
+            "{heard:?}"
+        );
+        let mut release = message(Kind::Release);
+        release.ciaddr = OTHER;
+        assert!(observation(&release, SERVER, Serve::Pi, Role::Proxy).is_none());
+    }
+
+    #[test]
     fn a_renewal_asks_for_the_address_it_has() {
         let mut request = message(Kind::Request);
         request.ciaddr = OTHER;
@@ -124,7 +166,7 @@ mod tests {
         ];
         assert!(ask(&good, Serve::Pi).is_some());
         for message in odd {
-            assert!(observation(&message, SERVER, Serve::All).is_none(), "{message:?}");
+            assert!(observation(&message, SERVER, Serve::All, Role::Server).is_none(), "{message:?}");
         }
     }
 
@@ -140,16 +182,16 @@ mod tests {
     #[test]
     fn release_and_decline_name_their_address() {
         let mut release = message(Kind::Release);
-        assert!(observation(&release, SERVER, Serve::Pi).is_none());
+        assert!(observation(&release, SERVER, Serve::Pi, Role::Server).is_none());
         release.ciaddr = OTHER;
         assert!(matches!(
-            observation(&release, SERVER, Serve::Pi),
+            observation(&release, SERVER, Serve::Pi, Role::Server),
             Some(Observation::DhcpReleased { address: OTHER, .. })
         ));
         let mut decline = message(Kind::Decline);
         decline.options.push((code::REQUESTED_ADDRESS, OTHER.octets().to_vec()));
         assert!(matches!(
-            observation(&decline, SERVER, Serve::Pi),
+            observation(&decline, SERVER, Serve::Pi, Role::Server),
             Some(Observation::DhcpDeclined { address: OTHER, .. })
         ));
     }

@@ -89,14 +89,13 @@ impl Interface {
         Ok(mtu.map_or(ETHERNET_MTU, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX)))
     }
 
-    /// Tells the kernel whose address it is. A client that is being offered an address cannot answer ARP for it, and
-    /// the ROM of Pi 3 stops answering once a download has begun. The entry ages like one that was learnt.
-    pub async fn introduce(&self, address: Ipv4Addr, mac: Mac) -> Result<(), InterfaceError> {
+    /// Tells the kernel whose address it is, so that the first packet to it does not wait for ARP.
+    pub async fn introduce(&self, address: Ipv4Addr, mac: Mac, state: NeighbourState) -> Result<(), InterfaceError> {
         self.handle
             .neighbours()
             .add(self.index, IpAddr::V4(address))
             .link_layer_address(&mac.bytes())
-            .state(NeighbourState::Reachable)
+            .state(state)
             .replace()
             .execute()
             .await

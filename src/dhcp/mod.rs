@@ -2,30 +2,45 @@
 //! what it says follows from the ledger's verdict; it decides nothing.
 
 pub mod answer;
+mod arp;
 pub mod ask;
+mod circuit;
+mod conflict;
+mod ether;
 mod frame;
 pub mod interface;
+mod neighbours;
 pub mod packet;
 pub mod pi;
+mod rival;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::core::observation::Input;
-use crate::core::view::Answer;
+use crate::core::device::Family;
+use crate::core::observation::{Input, Observation};
+use crate::core::view::{Answer, DhcpVerdict};
 use crate::dhcp::answer::{Station, To};
-use crate::dhcp::ask::Serve;
+use crate::dhcp::ask::{Role, Serve};
+use crate::dhcp::conflict::Watch;
+use crate::dhcp::ether::{Carries, Ether};
 use crate::dhcp::interface::{Interface, InterfaceError};
+use crate::dhcp::neighbours::Neighbour;
 use crate::dhcp::packet::Message;
+use crate::dhcp::rival::Lookout;
 use crate::ledger::{Ledger, SubmitError};
 
 /// Where and whom to serve.
@@ -35,7 +50,10 @@ pub struct Settings {
     /// The station's address on the interface.
     pub server: Ipv4Addr,
     pub prefix_len: u8,
+    /// What is handed out, and looked at ahead.
+    pub pool: RangeInclusive<Ipv4Addr>,
     pub serve: Serve,
+    pub role: Role,
     /// 67; tests take another.
     pub port: u16,
     /// 68; tests take another.
@@ -45,6 +63,9 @@ pub struct Settings {
 /// The server with its sockets bound.
 pub struct Dhcp {
     inbox: UdpSocket,
+    interface: Interface,
+    neighbours: mpsc::Receiver<Neighbour>,
+    chosen: mpsc::Receiver<Ipv4Addr>,
     desk: Desk,
 }
 
@@ -55,37 +76,31 @@ impl Dhcp {
         let name = || settings.interface.clone();
         let inbox =
             inbox(&settings).map_err(|source| BindError::Socket { interface: name(), port: settings.port, source })?;
-        let outbox = outbox(&settings).map_err(|source| BindError::Raw { interface: name(), source })?;
-        Ok(Self { inbox, desk: Desk { settings, ledger, outbox, interface } })
+        let raw = |source| BindError::Raw { interface: name(), source };
+        let (outbox, ether) = (outbox(&settings).map_err(raw)?, Ether::open(&settings.interface).map_err(raw)?);
+        let ether = Arc::new(ether);
+        let (introduce, neighbours) = mpsc::channel(neighbours::WAITING);
+        let (choice, chosen) = mpsc::channel(rival::WAITING);
+        let desk = Desk { settings, ledger, outbox, ether, introduce, choice };
+        Ok(Self { inbox, interface, neighbours, chosen, desk })
     }
 
     /// Serves until `stop`; then ends what is under way.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
-        let Self { inbox, desk } = self;
-        let desk = Arc::new(desk);
-        let mut answers = JoinSet::new();
-        let mut buffer = vec![0; MAXIMUM];
-        let end = loop {
-            tokio::select! {
-                () = stop.cancelled() => break Ok(()),
-                Some(done) = answers.join_next() => log_panic(done),
-                // Above the bound the kernel's buffer holds the rest: a client that is too late asks again.
-                heard = inbox.recv_from(&mut buffer), if answers.len() < IN_FLIGHT => match heard {
-                    Ok((len, peer)) => match Message::parse(&buffer[..len]) {
-                        Ok(message) => drop(answers.spawn(Arc::clone(&desk).serve(message))),
-                        Err(why) => debug!(%peer, %why, "not a dhcp message"),
-                    },
-                    // A cable pulled or a switch restarted; the socket lives on.
-                    Err(error) if error.kind() == io::ErrorKind::NetworkDown => warn!(%error, "provisioning network is down"),
-                    Err(source) => break Err(Fault::Receive { interface: desk.settings.interface.clone(), source }),
-                },
-            }
-        };
-        while let Some(done) = answers.join_next().await {
-            log_panic(done);
+        let Self { inbox, interface, neighbours, chosen, desk } = self;
+        let mut beside = JoinSet::new();
+        let over = CancellationToken::new();
+        beside.spawn(neighbours::run(interface, neighbours, over.clone()));
+        // Beside another server neither its addresses nor itself are our concern.
+        if desk.settings.role == Role::Server {
+            beside.spawn(desk.watch().run(over.clone()));
+            beside.spawn(desk.lookout(chosen).run(over.clone()));
         }
-        if let Some(desk) = Arc::into_inner(desk) {
-            desk.interface.close().await;
+        let desk = Arc::new(desk);
+        let end = desk.listen(&inbox, stop).await;
+        over.cancel();
+        while let Some(done) = beside.join_next().await {
+            log_panic(done);
         }
         end
     }
@@ -95,15 +110,76 @@ impl Dhcp {
 struct Desk {
     settings: Settings,
     ledger: Ledger,
+    /// To relay agents, by the kernel's routes.
     outbox: Socket,
-    interface: Interface,
+    ether: Arc<Ether>,
+    introduce: mpsc::Sender<Neighbour>,
+    choice: mpsc::Sender<Ipv4Addr>,
 }
 
 impl Desk {
+    fn watch(&self) -> Watch {
+        Watch {
+            ether: Arc::clone(&self.ether),
+            ledger: self.ledger.clone(),
+            server: self.settings.server,
+            pool: self.settings.pool.clone(),
+        }
+    }
+
+    fn lookout(&self, chosen: mpsc::Receiver<Ipv4Addr>) -> Lookout {
+        Lookout {
+            ether: Arc::clone(&self.ether),
+            ledger: self.ledger.clone(),
+            interface: self.settings.interface.clone(),
+            server: self.settings.server,
+            port: self.settings.port,
+            client_port: self.settings.client_port,
+            chosen,
+        }
+    }
+
+    async fn listen(self: Arc<Self>, inbox: &UdpSocket, stop: CancellationToken) -> Result<(), Fault> {
+        let mut answers = JoinSet::new();
+        let mut buffer = vec![0; MAXIMUM];
+        let end = loop {
+            tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                Some(done) = answers.join_next() => log_panic(done),
+                // Above the bound the kernel's buffer holds the rest: a client that is too late asks again.
+                heard = inbox.recv_from(&mut buffer), if answers.len() < IN_FLIGHT => match heard {
+                    Ok((len, peer)) => match Message::parse(&buffer[..len]) {
+                        Ok(message) => drop(answers.spawn(Arc::clone(&self).serve(message))),
+                        Err(why) => debug!(%peer, %why, "not a dhcp message"),
+                    },
+                    // A cable pulled or a switch restarted; the socket lives on.
+                    Err(error) if error.kind() == io::ErrorKind::NetworkDown => warn!(%error, "provisioning network is down"),
+                    Err(source) => break Err(Fault::Receive { interface: self.settings.interface.clone(), source }),
+                },
+            }
+        };
+        while let Some(done) = answers.join_next().await {
+            log_panic(done);
+        }
+        end
+    }
+
+    fn observation(&self, message: &Message) -> Option<Observation> {
+        let Settings { server, serve, role, .. } = self.settings;
+        ask::observation(message, server, serve, role)
+    }
+
     /// Tells first and answers after. Requests wait side by side, so that one commit takes many.
     async fn serve(self: Arc<Self>, message: Message) {
         let mac = message.chaddr;
-        let Some(observation) = ask::observation(&message, self.settings.server, self.settings.serve) else {
+        if mac == rival::stranger(self.ether.mac()) {
+            return;
+        }
+        if let Some(other) = ask::chosen(&message).filter(|chosen| *chosen != self.settings.server) {
+            // When the lookout has enough of them already, it knows.
+            let _ = self.choice.try_send(other);
+        }
+        let Some(observation) = self.observation(&message) else {
             debug!(%mac, kind = ?message.kind(), "dhcp message is not for this station");
             return;
         };
@@ -124,25 +200,51 @@ impl Desk {
             return;
         };
         debug!(%mac, kind = ?reply.kind(), address = %reply.yiaddr, ?to, "dhcp reply");
-        if let Err(error) = self.send(&reply, to).await {
+        if let Err(error) = self.send(&reply, to) {
             warn!(%mac, error = &error as &dyn std::error::Error, "dhcp reply is lost");
+        }
+        if message.giaddr.is_unspecified() {
+            self.befriend(&message, verdict).await;
         }
     }
 
-    async fn send(&self, reply: &Message, to: To) -> Result<(), SendError> {
-        let to = match to {
-            To::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, self.settings.client_port),
-            To::Unicast { mac, address } => {
-                self.interface.introduce(address, mac).await?;
-                SocketAddrV4::new(address, self.settings.client_port)
+    fn send(&self, reply: &Message, to: To) -> Result<(), SendError> {
+        let (mac, to) = match to {
+            To::Broadcast => {
+                (Some(ether::BROADCAST), SocketAddrV4::new(Ipv4Addr::BROADCAST, self.settings.client_port))
             }
-            To::Relay(relay) => SocketAddrV4::new(relay, self.settings.port),
+            To::Unicast { mac, address } => (Some(mac), SocketAddrV4::new(address, self.settings.client_port)),
+            To::Relay(relay) => (None, SocketAddrV4::new(relay, self.settings.port)),
         };
         let from = SocketAddrV4::new(self.settings.server, self.settings.port);
         let packet = frame::packet(from, to, &reply.encode()).ok_or(SendError::TooLong)?;
-        // Does not block: when the link's queue is full the reply is dropped, and the client asks again.
-        self.outbox.send_to(&packet, &to.into()).map_err(|source| SendError::Socket { to, source })?;
-        Ok(())
+        let sent = match mac {
+            Some(mac) => self.ether.send(mac, Carries::Ipv4, &packet),
+            None => self.outbox.send_to(&packet, &to.into()).map(drop),
+        };
+        sent.map_err(|source| SendError::Socket { to, source })
+    }
+
+    /// A bootloader begins its download at once: the kernel is told whose address it is.
+    async fn befriend(&self, message: &Message, verdict: DhcpVerdict) {
+        let is_pi3 = pi::identify(message).is_some_and(|known| known.family == Family::Pi3);
+        if let DhcpVerdict::Lease(lease) = verdict
+            && pi::is_bootloader(message)
+        {
+            let pinned = is_pi3.then_some(lease.time);
+            let neighbour = Neighbour { address: lease.address, mac: message.chaddr, pinned };
+            if self.introduce.try_send(neighbour).is_err() {
+                debug!(mac = %message.chaddr, "the kernel asks for this neighbour by itself");
+            }
+        }
+        if is_pi3 {
+            // The network chip of Pi 3 holds the last frame back until another one arrives.
+            tokio::time::sleep(NUDGE).await;
+            let announcement = arp::announcement(self.ether.mac(), self.settings.server);
+            if let Err(error) = self.ether.send(ether::BROADCAST, Carries::Arp, &announcement) {
+                debug!(%error, "a Pi 3 gets no second frame");
+            }
+        }
     }
 }
 
@@ -152,6 +254,11 @@ fn inbox(settings: &Settings) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.bind_device(Some(settings.interface.as_bytes()))?;
     socket.set_nonblocking(true)?;
+    // The usual buffer holds 160 messages of a veth and fewer of a network card; many devices are powered on at once.
+    // Without the right to force it the kernel gives what net.core.rmem_max allows.
+    if setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG).is_err() {
+        socket.set_recv_buffer_size(BACKLOG)?;
+    }
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, settings.port).into())?;
     UdpSocket::from_std(socket.into())
 }
@@ -173,7 +280,11 @@ fn log_panic(done: Result<(), JoinError>) {
 /// The largest message that we read: what fits one Ethernet packet.
 const MAXIMUM: usize = 1500;
 /// Requests that wait for their commit at a time.
-const IN_FLIGHT: usize = 256;
+const IN_FLIGHT: usize = 1024;
+/// Bytes of requests that the kernel keeps for us.
+const BACKLOG: usize = 8 << 20;
+/// Between a reply to a Pi 3 and the frame that pushes it out of its network chip.
+const NUDGE: Duration = Duration::from_millis(20);
 
 /// Why the server cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +310,4 @@ enum SendError {
     TooLong,
     #[error("cannot send to {to}")]
     Socket { to: SocketAddrV4, source: io::Error },
-    #[error(transparent)]
-    Interface(#[from] InterfaceError),
 }

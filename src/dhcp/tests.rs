@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
-use crate::dhcp::ask::Serve;
+use crate::dhcp::ask::{Role, Serve};
 use crate::dhcp::interface::{Claim, Interface, InterfaceError};
 use crate::dhcp::packet::Message;
 use crate::dhcp::{BindError, Dhcp, Settings};
@@ -31,11 +31,20 @@ pub fn golden(text: &str) -> Message {
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 1);
 const CLIENT: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 16);
+const SECOND: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 17);
 
-/// Runs the test below again as root of a user and network namespace that end with it.
 #[test]
 fn a_real_client_gets_an_address_renews_it_and_gives_it_back() {
-    let inner = "dhcp::tests::in_a_network_of_its_own";
+    again_in_a_network("dhcp::tests::lease_in_a_network_of_its_own");
+}
+
+#[test]
+fn a_rival_server_is_told_and_an_address_that_somebody_has_is_not_given() {
+    again_in_a_network("dhcp::tests::rival_in_a_network_of_its_own");
+}
+
+/// Runs a test again as root of a user and network namespace that end with it.
+fn again_in_a_network(inner: &str) {
     let ran = std::process::Command::new("unshare")
         .args(["-Urn", "--kill-child", "--fork"])
         .arg(std::env::current_exe().unwrap())
@@ -52,17 +61,12 @@ fn a_real_client_gets_an_address_renews_it_and_gives_it_back() {
 
 #[tokio::test]
 #[ignore = "needs a network namespace of its own"]
-async fn in_a_network_of_its_own() {
+async fn lease_in_a_network_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    run("ip link add station type veth peer name device").await;
-    let mut board = other_network().await;
-    let at = format!("nsenter -t {} -n", board.id().unwrap());
-    run(&format!("ip link set device netns {}", board.id().unwrap())).await;
-    run(&format!("{at} ip link set device up")).await;
-
+    let (mut board, at) = cable().await;
     let interface = Interface::open("station").unwrap();
     let claim = claim_and_claim_again(&interface).await;
-    let ledger = ledger(folder.path());
+    let ledger = ledger(folder.path(), CLIENT);
     let dhcp = Dhcp::bind(settings(), ledger.clone()).unwrap();
     let again = Dhcp::bind(settings(), ledger.clone()).map(drop).unwrap_err();
     assert_eq!(again.to_string(), "cannot bind dhcp socket on station port 67");
@@ -75,6 +79,53 @@ async fn in_a_network_of_its_own() {
     server.await.unwrap().unwrap();
     interface.give_back(claim).await.unwrap();
     assert!(interface.claim(SERVER, 16).await.unwrap().added);
+    interface.close().await;
+    board.kill().await.unwrap();
+}
+
+/// At the other end of the cable somebody has an address of the pool, and BusyBox serves another one.
+#[tokio::test]
+#[ignore = "needs a network namespace of its own"]
+async fn rival_in_a_network_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut board, at) = cable().await;
+    let interface = Interface::open("station").unwrap();
+    interface.claim(SERVER, 16).await.unwrap();
+    run(&format!("{at} ip addr add 172.20.0.16/16 dev device")).await;
+    let conf = folder.path().join("udhcpd.conf");
+    let leases = folder.path().join("leases").display().to_string();
+    let pool = "start 172.20.0.99\nend 172.20.0.99\ninterface device\n";
+    std::fs::write(&conf, format!("{pool}lease_file {leases}\npidfile {leases}.pid\n")).unwrap();
+    std::fs::write(&leases, "").unwrap();
+    let mut rival = spawn(&format!("{at} busybox udhcpd -f {}", conf.display()));
+    let mut said = BufReader::new(rival.stderr.take().unwrap()).lines();
+    assert!(said.next_line().await.unwrap().unwrap().contains("started"));
+
+    let ledger = ledger(folder.path(), SECOND);
+    let dhcp = Dhcp::bind(settings(), ledger.clone()).unwrap();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(dhcp.run(stop.clone()));
+    let mut news = ledger.follow(0);
+    let alarm = news.next().await.unwrap().remove(0);
+    assert_eq!(alarm.name, "station.alarm.raised");
+    let body = String::from_utf8_lossy(&alarm.body).into_owned();
+    assert!(body.contains("dhcp.rival_server") && body.contains("station: 172.20.0.16;"), "{body}");
+    rival.kill().await.unwrap();
+
+    // The lookout took seconds, the round through a pool of two only milliseconds.
+    let script = folder.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\necho $1 $ip\n").unwrap();
+    run(&format!("chmod +x {}", script.display())).await;
+    let mut client = spawn(&format!("{at} busybox udhcpc -i device -f -q -t 5 -T 1 -s {}", script.display()));
+    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut given = String::new();
+    while let Some(line) = lines.next_line().await.unwrap().filter(|_| given.is_empty()) {
+        given = line.strip_prefix("bound ").unwrap_or_default().to_owned();
+    }
+    assert_eq!(given, "172.20.0.17");
+    client.wait().await.unwrap();
+    stop.cancel();
+    server.await.unwrap().unwrap();
     interface.close().await;
     board.kill().await.unwrap();
 }
@@ -135,22 +186,34 @@ fn settings() -> Settings {
         interface: "station".to_owned(),
         server: SERVER,
         prefix_len: 16,
+        pool: CLIENT..=SECOND,
         serve: Serve::All,
+        role: Role::Server,
         port: 67,
         client_port: 68,
     }
 }
 
-fn ledger(folder: &Path) -> Ledger {
+fn ledger(folder: &Path, last: Ipv4Addr) -> Ledger {
     let lease = Duration::from_secs(60);
     let settings = crate::core::floor::Settings {
         station: "st-01".to_owned(),
         version: "0".to_owned(),
-        pool: Pool { server: SERVER, first: CLIENT, last: CLIENT, lease, reservations: BTreeMap::new() },
+        pool: Pool { server: SERVER, first: CLIENT, last, lease, reservations: BTreeMap::new() },
         max_attempts: 3,
         deadlines: Deadlines::default(),
     };
     Ledger::open(&folder.join("bootline.db"), "", settings, Clock::default()).unwrap().0
+}
+
+/// A cable from the interface `station` to `device` in another network, and how to run something there.
+async fn cable() -> (Child, String) {
+    run("ip link add station type veth peer name device").await;
+    let board = other_network().await;
+    let at = format!("nsenter -t {} -n", board.id().unwrap());
+    run(&format!("ip link set device netns {}", board.id().unwrap())).await;
+    run(&format!("{at} ip link set device up")).await;
+    (board, at)
 }
 
 /// A process whose network is another one, for the device's end of the cable.
@@ -173,6 +236,7 @@ fn spawn(command: &str) -> Child {
         .args(&words[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap()

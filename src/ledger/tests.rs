@@ -242,7 +242,9 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
         warnings: Vec::new(),
     };
     let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
-    let dhcp = |kind, identity, requested| Observation::Dhcp(DhcpAsk { kind, mac, identity, requested, anyone: false });
+    let dhcp = |kind, identity, requested| {
+        Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false, proxy: false })
+    };
     Input::Observed(match kind {
         0 => dhcp(DhcpKind::Discover, identity, None),
         1 => dhcp(DhcpKind::Request, None, Some(address)),

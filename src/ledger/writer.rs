@@ -1,4 +1,4 @@
-//! The one thread: takes up to 64 waiting inputs, decides each on the floor as the one before has left it, and writes
+//! The one thread: takes up to 256 waiting inputs, decides each on the floor as the one before has left it, and writes
 //! what came of them in one transaction. Nobody hears of anything before the ink is dry.
 
 use std::collections::{BTreeSet, HashMap};
@@ -26,7 +26,7 @@ use crate::store::inbox::{self, Answered};
 use crate::store::{StoreError, journal, tables};
 
 /// Inputs that share one commit.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 /// How long a device stays on the floor after it was last seen.
 const KEEP: Duration = Duration::from_secs(3600);
 

@@ -50,9 +50,11 @@ const IMPURE: [&str; 9] =
     ["tokio", "rusqlite", "axum", "tracing", "rumqttc", "async_nats", "std::fs", "std::net::Tcp", "std::net::Udp"];
 const PURE_ROOMS: [&str; 2] = ["core", "script"];
 /// Files inside driver rooms that stay plain functions.
-const PURE_FILES: [&str; 8] = [
+const PURE_FILES: [&str; 10] = [
     "dhcp/packet.rs",
     "dhcp/pi.rs",
+    "dhcp/arp.rs",
+    "dhcp/circuit.rs",
     "dhcp/answer.rs",
     "tftp/packet.rs",
     "tftp/transfer.rs",

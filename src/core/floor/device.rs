@@ -22,6 +22,9 @@ pub struct Device {
     pub mac: Mac,
     pub identity: Option<BootIdentity>,
     pub serial: Option<Serial>,
+    /// Where its cable was at the last boot, if the switch says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<String>,
     pub first_seen_at: Timestamp,
     /// The last event or boot packet.
     pub seen_at: Timestamp,
@@ -49,6 +52,7 @@ impl Device {
             mac,
             identity: None,
             serial: None,
+            circuit: None,
             first_seen_at: at,
             seen_at: at,
             discover_at: None,
@@ -81,6 +85,7 @@ impl Floor {
             project: None,
             image: None,
             board: None,
+            circuit: device.and_then(|device| device.circuit.clone()),
         }
     }
 
@@ -134,9 +139,10 @@ impl Floor {
         vec![Event::DeviceRefused { device, code: refusal.code.clone(), detail: refusal.detail.clone() }.into()]
     }
 
-    pub(super) fn boot_seen(&mut self, mac: Mac, identity: BootIdentity, at: Timestamp) {
+    pub(super) fn boot_seen(&mut self, mac: Mac, identity: BootIdentity, circuit: Option<String>, at: Timestamp) {
         let device = self.devices.entry(mac).or_insert_with(|| Device::new(mac, at));
         device.identity = Some(identity);
+        device.circuit = circuit;
         device.discover_at = Some(at);
         device.reported = false;
         device.seen_at = at;

@@ -34,9 +34,17 @@ impl Floor {
         let last = known.and_then(|device| device.discover_at);
         let new_boot = last.is_none_or(|at| now.since(at) >= NEW_BOOT) || known.is_some_and(|device| device.reported);
         if new_boot {
-            facts.push(self.discovered(ask.mac, Some(identity), Via::Dhcp, self.addresses.choose(ask.mac, now)));
+            let address = match ask.proxy {
+                true => self.addresses.address_of(ask.mac),
+                false => self.addresses.choose(ask.mac, now),
+            };
+            let mut seen = self.discovered(ask.mac, Some(identity), Via::Dhcp, address);
+            if let Event::DeviceDiscovered { device, .. } = &mut seen {
+                device.circuit.clone_from(&ask.circuit);
+            }
+            facts.push(seen.into());
         }
-        facts.push(Note::BootSeen { mac: ask.mac, identity }.into());
+        facts.push(Note::BootSeen { mac: ask.mac, identity, circuit: ask.circuit.clone() }.into());
         facts
     }
 
@@ -46,7 +54,7 @@ impl Floor {
         identity: Option<BootIdentity>,
         via: Via,
         address: Option<Ipv4Addr>,
-    ) -> Fact {
+    ) -> Event {
         let reference = self.reference(mac);
         let revision = identity.and_then(|identity| identity.revision);
         let serial8 = identity.and_then(|identity| identity.serial8).or(reference.serial8);
@@ -58,7 +66,6 @@ impl Floor {
             memory_mb: revision.and_then(|revision| revision.memory_mb()),
             address,
         }
-        .into()
     }
 
     /// A bootloader is served while there may be something to do for it; the Linux stage of a known device always.
@@ -76,6 +83,7 @@ impl Floor {
             Err(refusal) => {
                 let mut device = self.reference(ask.mac);
                 device.serial8 = ask.identity.and_then(|identity| identity.serial8).or(device.serial8);
+                device.circuit.clone_from(&ask.circuit);
                 facts.extend(self.refused(device, &refusal, now));
                 false
             }
@@ -83,6 +91,9 @@ impl Floor {
     }
 
     fn verdict(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        if ask.proxy {
+            return self.beside(ask, facts, now);
+        }
         let time = self.addresses.lease_time();
         match ask.kind {
             DhcpKind::Inform => DhcpVerdict::OptionsOnly,
@@ -109,6 +120,18 @@ impl Floor {
         }
     }
 
+    /// Another server gives the addresses. Which one it gave is kept, so that a download is known by its device.
+    fn beside(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        match (ask.kind, ask.requested) {
+            (DhcpKind::Discover, _) => DhcpVerdict::Proxy,
+            (DhcpKind::Request, Some(address)) => {
+                self.leased(ask.mac, address, facts, now);
+                DhcpVerdict::Silent
+            }
+            (DhcpKind::Request | DhcpKind::Inform, _) => DhcpVerdict::Silent,
+        }
+    }
+
     /// Promised is given: the boot ROM of Pi 3 never sends a REQUEST, so the offer already binds.
     fn leased(&self, mac: Mac, address: Ipv4Addr, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
         let time = self.addresses.lease_time();
@@ -128,6 +151,16 @@ impl Floor {
     /// Only the device that was given an address can say that it is taken: else anyone could empty the pool.
     pub(super) fn dhcp_declined(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Decision {
         match self.addresses.mac_of(address) == Some(mac) {
+            true => {
+                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
+            }
+            false => Decision::noted(Vec::new()),
+        }
+    }
+
+    /// An address that somebody else answers for is not given out for a while.
+    pub(super) fn address_in_use(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> Decision {
+        match self.addresses.is_taken_by(address, by, now) {
             true => {
                 Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
             }

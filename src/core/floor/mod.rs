@@ -88,6 +88,7 @@ pub enum Note {
     BootSeen {
         mac: Mac,
         identity: BootIdentity,
+        circuit: Option<String>,
     },
     /// Secret, so not in the event that begins the session.
     TokenIssued {
@@ -265,6 +266,7 @@ impl Floor {
             Observation::Dhcp(ask) => Ok(self.dhcp_asked(ask, now)),
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
+            Observation::AddressInUse { address, by } => Ok(self.address_in_use(*address, *by, now)),
             Observation::BootFiles { address, files } => Ok(Decision::noted(vec![
                 Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }
                     .into(),
@@ -370,7 +372,7 @@ impl Floor {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
             Note::Released { mac, address } => self.addresses.release(*mac, *address, at),
             Note::Quarantined { address, until } => self.addresses.set_aside(*address, *until),
-            Note::BootSeen { mac, identity } => self.boot_seen(*mac, *identity, at),
+            Note::BootSeen { mac, identity, circuit } => self.boot_seen(*mac, *identity, circuit.clone(), at),
             Note::TokenIssued { session, token } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.token = token.clone();

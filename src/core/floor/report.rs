@@ -22,7 +22,7 @@ impl Floor {
         };
         let mut facts = Vec::new();
         if !self.devices.contains_key(&mac) {
-            facts.push(self.discovered(mac, None, Via::Script, None));
+            facts.push(self.discovered(mac, None, Via::Script, None).into());
         }
         if let Some(refusal) = self.serial_conflict(mac, ask, &mut facts) {
             facts.extend(self.refused(self.reference(mac), &refusal, now));

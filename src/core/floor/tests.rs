@@ -99,7 +99,7 @@ impl World {
         identity: Option<BootIdentity>,
         requested: Option<Ipv4Addr>,
     ) -> DhcpVerdict {
-        let ask = DhcpAsk { kind, mac: mac(n), identity, requested, anyone: false };
+        let ask = DhcpAsk { kind, mac: mac(n), identity, circuit: None, requested, anyone: false, proxy: false };
         match self.tell(Observation::Dhcp(ask)) {
             Ok(Answer::Dhcp(verdict)) => verdict,
             other => panic!("{other:?}"),
@@ -417,6 +417,49 @@ fn identities_are_never_merged_silently() {
         code(world.tell(Observation::ScriptAsked(Box::new(ask(None, 4, Ipv4Addr::LOCALHOST)))).unwrap()),
         "unknown_device"
     );
+}
+
+#[test]
+fn the_place_of_a_cable_is_in_the_events_of_its_device() {
+    let mut world = World::ready();
+    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: Some(Serial8(1)) });
+    let circuit = Some("001cf0112233/0/5@1".to_owned());
+    let kind = DhcpKind::Discover;
+    let ask =
+        DhcpAsk { kind, mac: mac(1), identity, circuit: circuit.clone(), requested: None, anyone: false, proxy: false };
+    world.tell(Observation::Dhcp(ask)).unwrap();
+    world.provision(1);
+    let told = |(_, event): &(Timestamp, Event)| event.device().map(|device| device.circuit.clone());
+    let places: Vec<_> = world.log.iter().filter_map(told).collect();
+    assert!(places.len() > 5 && places.iter().all(|place| *place == circuit), "{places:?}");
+}
+
+#[test]
+fn beside_another_server_no_address_is_given_and_the_one_that_was_is_known() {
+    let mut world = World::ready();
+    let identity = Some(BootIdentity { family: Family::Pi5, revision: None, serial8: None });
+    let ask = |kind, mac, requested| {
+        Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false, proxy: true })
+    };
+    let verdict = world.tell(ask(DhcpKind::Discover, mac(1), None)).unwrap();
+    assert!(matches!(verdict, Answer::Dhcp(DhcpVerdict::Proxy)), "{verdict:?}");
+    let theirs = Ipv4Addr::new(192, 0, 2, 77);
+    let verdict = world.tell(ask(DhcpKind::Request, mac(1), Some(theirs))).unwrap();
+    assert!(matches!(verdict, Answer::Dhcp(DhcpVerdict::Silent)), "{verdict:?}");
+    assert_eq!(world.floor.addresses().mac_of(theirs), Some(mac(1)));
+    world.tell(ask(DhcpKind::Request, mac(2), Some(theirs))).unwrap();
+    assert_eq!(world.floor.addresses().mac_of(theirs), Some(mac(1)), "a stranger's address is not noted");
+}
+
+#[test]
+fn an_address_that_somebody_holds_goes_to_nobody() {
+    let mut world = World::ready();
+    let DhcpVerdict::Lease(lease) = world.discover(1) else { panic!("no lease") };
+    world.tell(Observation::AddressInUse { address: lease.address, by: mac(99) }).unwrap();
+    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: None });
+    assert_eq!(world.dhcp(1, DhcpKind::Request, identity, Some(lease.address)), DhcpVerdict::Nak);
+    let again = world.discover(1);
+    assert!(matches!(again, DhcpVerdict::Lease(other) if other.address != lease.address), "{again:?}");
 }
 
 #[test]

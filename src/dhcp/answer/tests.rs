@@ -41,6 +41,18 @@ fn another_implementation_reads_the_offer_the_same() {
 }
 
 #[test]
+fn beside_another_server_a_cm4_gets_the_golden_proxy_offer_by_broadcast() {
+    let discover = golden(include_str!("../../../tests/vectors/dhcp/pi4-discover.hex"));
+    let (offer, to) = answer(&discover, DhcpVerdict::Proxy, STATION).unwrap();
+    assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/pi4-proxy-offer.hex")));
+    assert_eq!((offer.encode().len(), to), (314, To::Broadcast));
+    let request = golden(include_str!("../../../tests/vectors/dhcp/pi4-request.hex"));
+    assert!(answer(&request, DhcpVerdict::Proxy, STATION).is_none());
+    let linux = golden(include_str!("../../../tests/vectors/dhcp/udhcpc-discover.hex"));
+    assert!(answer(&linux, DhcpVerdict::Proxy, STATION).is_none());
+}
+
+#[test]
 fn the_rom_of_a_pi_3_gets_three_spaces() {
     let discover = golden(include_str!("../../../tests/vectors/dhcp/pi3-rom-discover.hex"));
     let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
