@@ -42,6 +42,11 @@ pub enum Observation {
         address: Ipv4Addr,
         files: Vec<FileServed>,
     },
+    /// What the bootloader at an address has said of itself (`NETCONSOLE`), batched as the files are.
+    ConsoleText {
+        address: Ipv4Addr,
+        lines: Vec<ConsoleLine>,
+    },
     ScriptAsked(Box<ScriptAsk>),
     Reported(Report),
     /// Bytes written or read by the device's running step; telemetry, never an event.
@@ -106,6 +111,12 @@ pub struct FileServed {
     pub name: String,
     pub bytes: u64,
     pub result: FileResult,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleLine {
+    pub text: String,
     pub at: Timestamp,
 }
 
