@@ -1,5 +1,6 @@
 //! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
 
+mod files;
 mod journal_log;
 mod lock;
 mod sweep;
@@ -59,6 +60,7 @@ pub struct Addresses {
 
 impl Agent {
     pub async fn bind(config: Config) -> Result<Self> {
+        files::lift_limit();
         let lock = lock::Lock::take(&config.data)?;
         let interface = Interface::open(&config.interface)?;
         let claim = interface.claim(config.server, config.prefix_len).await?;

@@ -115,6 +115,9 @@ pub enum Event {
         device: DeviceRef,
         facts: Facts,
         plan: Plan,
+        /// Of the boot that led here, such as a boot file that was cut off.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     #[serde(rename = "device.step.started")]
     StepStarted {

@@ -16,4 +16,5 @@ pub mod rule;
 pub mod session;
 pub mod text;
 pub mod time;
+pub mod timeline;
 pub mod view;

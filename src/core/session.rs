@@ -83,6 +83,8 @@ pub struct Session {
     pub running: Option<Running>,
     /// Steps that are done, in their order, with what they showed.
     pub done: Vec<(StepName, Evidence)>,
+    /// Of the boot that led here; a boot file that was cut off may explain a failure.
+    pub warnings: Vec<String>,
     pub ended: Option<Ended>,
     pub life: Life,
 }

@@ -207,7 +207,8 @@ async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Res
     let device = find(&operator, &id).await?;
     let filter = SessionFilter { mac: Some(device.mac), limit: 20, ..SessionFilter::default() };
     let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(show_session).collect();
-    Ok(Json(json!({"device": show_device(&device), "sessions": sessions})))
+    let timeline = operator.ledger.timeline(device.mac).await?;
+    Ok(Json(json!({"device": show_device(&device), "sessions": sessions, "timeline": timeline})))
 }
 
 async fn authorize_device(
@@ -251,7 +252,8 @@ async fn sessions(State(operator): State<Operator>, Asked(page): Asked<SessionPa
 async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let parsed = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
     let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
-    Ok(Json(json!({"session": show_session(&session)})))
+    let timeline = operator.ledger.timeline_of(&session).await?;
+    Ok(Json(json!({"session": show_session(&session), "timeline": timeline})))
 }
 
 fn show_device(device: &Device) -> Value {
@@ -269,6 +271,7 @@ fn show_device(device: &Device) -> Value {
         "finished": device.finished,
         "authorized": device.authorized,
         "open_session": device.open_session,
+        "warnings": device.boot_warnings,
     })
 }
 
@@ -290,6 +293,7 @@ fn show_session(session: &Session) -> Value {
         "started_at": session.started_at,
         "step": session.current_step(),
         "steps": steps,
+        "warnings": session.warnings,
         "outcome": ended.map(|ended| ended.outcome),
         "ended_at": ended.map(|ended| ended.at),
         "code": ended.and_then(|ended| ended.code.as_ref()),

@@ -11,8 +11,9 @@ use crate::core::floor::Device;
 use crate::core::image::Image;
 use crate::core::plan::SessionId;
 use crate::core::session::Session;
+use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, journal, open_reader, outbox, query, tables};
+use crate::store::{StoreError, journal, open_reader, outbox, query, tables, timeline};
 
 pub use crate::store::query::SessionFilter;
 
@@ -78,6 +79,18 @@ impl Ledger {
 
     pub async fn device_by_serial(&self, serial: Serial) -> Result<Option<Device>, SubmitError> {
         self.readers.ask(move |connection| tables::device_by_serial(connection, serial)).await
+    }
+
+    /// What a device did on its way up, the newest boots.
+    pub async fn timeline(&self, mac: Mac) -> Result<Vec<Moment>, SubmitError> {
+        self.readers.ask(move |connection| timeline::of_device(connection, mac)).await
+    }
+
+    /// The boot that led to the session, and what the device asked for until its end.
+    pub async fn timeline_of(&self, session: &Session) -> Result<Vec<Moment>, SubmitError> {
+        let (mac, started) = (session.mac, session.started_at);
+        let ended = session.ended.as_ref().map(|ended| ended.at);
+        self.readers.ask(move |connection| timeline::of_session(connection, mac, started, ended)).await
     }
 
     /// Devices in the order of their MAC, after one.

@@ -12,7 +12,9 @@ use crate::core::command::{Envelope, Status, Transport};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::{Compression, Digest, Image};
-use crate::core::observation::{Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::observation::{
+    Cache, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Input, Observation, Report, Reported, ScriptAsk,
+};
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
@@ -258,13 +260,17 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
         9 => Observation::Delivered { sink: "mqtt".to_owned(), seq: u64::from(b) },
         10 => Observation::AlarmRaised { code: format!("a{}", b % 2), detail: "x".to_owned() },
         11 => Observation::AlarmCleared { code: format!("a{}", b % 2) },
+        12 => {
+            let file = FileServed { name: format!("f{b}"), bytes: 7, result: FileResult::Aborted, at: START };
+            Observation::BootFiles { address, files: vec![file] }
+        }
         _ => return Input::Tick,
     })
 }
 
 proptest! {
     #[test]
-    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..13, any::<u8>(), any::<u8>()), 1..60)) {
+    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..14, any::<u8>(), any::<u8>()), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand(START);
         let connection = crate::store::open(&folder.path().join("x.db")).unwrap();
@@ -276,7 +282,7 @@ proptest! {
         writer.handle(Input::Commanded(Box::new(crate::core::command::Command::parse(body, &envelope).unwrap()))).unwrap();
         let mut sessions = Vec::new();
         for what in walk {
-            if what.0 == 12 {
+            if what.0 == 13 {
                 clock.forward(Duration::from_secs(u64::from(what.1)));
             }
             if let Ok(Receipt { answer: Answer::Session(session), .. }) = writer.handle(input_of(what, &sessions)) {

@@ -361,6 +361,9 @@ impl Writer {
                 }
                 Ok(())
             }
+            Input::Observed(Observation::BootFiles { address, .. }) => {
+                self.floor.addresses().mac_of(*address).map_or(Ok(()), |mac| self.warm_device(mac))
+            }
             Input::Observed(Observation::Reported(report)) => self.warm_session(report.session),
             Input::Observed(Observation::Progressed { session, .. } | Observation::ImageFlow { session, .. }) => {
                 self.warm_session(*session)

@@ -5,6 +5,7 @@ pub mod journal;
 pub mod outbox;
 pub mod query;
 pub mod tables;
+pub mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 1] = [include_str!("migration/001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migration/001.sql"), include_str!("migration/002.sql")];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -96,7 +97,7 @@ mod tests {
         let path = folder.path().join("x.db");
         open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = open(&path).unwrap_err().to_string();
-        assert!(error.contains("version 99") && error.contains("up to 1"), "{error}");
+        assert!(error.contains("version 99") && error.contains("up to 2"), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, number, outbox};
+use crate::store::{StoreError, outbox, timeline};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -169,6 +169,8 @@ struct SessionBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     running: Option<Running>,
     done: Vec<(StepName, Evidence)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
@@ -177,6 +179,7 @@ pub fn save_session(connection: &Connection, session: &Session) -> Result<(), St
         plan: session.plan.clone(),
         running: session.running,
         done: session.done.clone(),
+        warnings: session.warnings.clone(),
     };
     let ended = session.ended.as_ref();
     connection
@@ -272,6 +275,7 @@ impl SessionRow {
             started_at: Timestamp::from_millis(self.started_at),
             running: body.running,
             done: body.done,
+            warnings: body.warnings,
             ended: outcome.map(|outcome| Ended {
                 outcome,
                 at: Timestamp::from_millis(self.ended_at.unwrap_or_default()),
@@ -302,23 +306,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             )?;
             Ok(())
         }
-        Note::BootFiles { mac, address, files } => {
-            let mut insert = connection.prepare_cached(
-                "INSERT INTO boot_file(mac, address, at, name, bytes, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            for file in files {
-                let (mac, address) = (mac.map(|mac| mac.to_string()), address.to_string());
-                insert.execute(rusqlite::params![
-                    mac,
-                    address,
-                    file.at.millis(),
-                    file.name,
-                    number(file.bytes),
-                    file.result.as_str()
-                ])?;
-            }
-            Ok(())
-        }
+        Note::Timeline { mac, moments } => timeline::append(connection, *mac, moments),
         Note::LateReport { session, what } => {
             connection.execute(
                 "INSERT INTO late_report(session, at, what) VALUES (?1, ?2, ?3)",
@@ -328,7 +316,11 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         }
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
         // Rows of the device and the session hold these; signs of life are not written.
-        Note::BootSeen { .. } | Note::TokenIssued { .. } | Note::Sign { .. } | Note::Flow { .. } => Ok(()),
+        Note::BootSeen { .. }
+        | Note::BootWarned { .. }
+        | Note::TokenIssued { .. }
+        | Note::Sign { .. }
+        | Note::Flow { .. } => Ok(()),
     }
 }
 

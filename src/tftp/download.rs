@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
+use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
 use crate::core::observation::{FileResult, FileServed};
@@ -69,26 +70,40 @@ impl Desk {
         let file = read(file).await?;
         let socket = UdpSocket::from_std(self.socket()?.into())?;
         let (mut transfer, first) = Transfer::begin(request, file, self.max_block, Instant::now());
-        send(&socket, &first, peer).await;
+        let mut packet = Vec::new();
+        send(&socket, &first, peer, &mut packet).await;
         let mut buffer = [0; LONGEST_REPLY];
+        // One timer for the whole download: each packet moves the deadline, and only a timer that has run out asks where
+        // it is now.
+        let mut timer = pin!(sleep_until(transfer.deadline().into()));
         loop {
             if let Some(end) = transfer.end() {
                 return Ok((end, transfer.bytes()));
             }
-            let next = match timeout_at(transfer.deadline().into(), socket.recv_from(&mut buffer)).await {
-                Ok(Ok((_, stranger))) if stranger != peer => {
-                    let error = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID");
-                    send(&socket, &[error], stranger).await;
-                    continue;
-                }
-                Ok(Ok((len, _))) => match Packet::parse(&buffer[..len]) {
-                    Ok(packet) => transfer.handle(&packet, Instant::now()),
-                    Err(_) => continue,
+            let next = tokio::select! {
+                biased;
+                heard = socket.recv_from(&mut buffer) => match heard? {
+                    (_, stranger) if stranger != peer => {
+                        let error = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID");
+                        send(&socket, &[error], stranger, &mut packet).await;
+                        continue;
+                    }
+                    (len, _) => match Packet::parse(&buffer[..len]) {
+                        Ok(packet) => transfer.handle(&packet, Instant::now()),
+                        Err(_) => continue,
+                    },
                 },
-                Ok(Err(error)) => return Err(error),
-                Err(_) => transfer.handle_timeout(Instant::now()),
+                () = &mut timer => {
+                    let next = transfer.handle_timeout(Instant::now());
+                    timer.as_mut().reset(transfer.deadline().into());
+                    next
+                }
             };
-            send(&socket, &next, peer).await;
+            // Only nearer: after long pauses an ACK has made them short again.
+            if timer.deadline() > transfer.deadline().into() {
+                timer.as_mut().reset(transfer.deadline().into());
+            }
+            send(&socket, &next, peer, &mut packet).await;
         }
     }
 
@@ -116,9 +131,10 @@ async fn read(file: Arc<BootFile>) -> io::Result<Bytes> {
 }
 
 /// A packet that cannot be sent is a lost one: the machine sends it again.
-async fn send(socket: &UdpSocket, packets: &[Packet], peer: SocketAddr) {
+async fn send(socket: &UdpSocket, packets: &[Packet], peer: SocketAddr, buffer: &mut Vec<u8>) {
     for packet in packets {
-        if let Err(error) = socket.send_to(&packet.encode(), peer).await {
+        packet.encode_into(buffer);
+        if let Err(error) = socket.send_to(buffer, peer).await {
             debug!(%peer, %error, "tftp packet is lost");
         }
     }

@@ -1,5 +1,8 @@
 //! The TFTP server of boot files (RFC 1350 and its options): one port for requests, one task and port a download. It
 //! reads who is who from the ledger and tells it afterwards; it never waits for a commit.
+//!
+//! All of it runs on one thread of its own. A download is an ACK in and a block out, some 100,000 times a second with
+//! a full line of boards: on the threads that the rest of the station shares, half of the time went into waking them.
 
 pub mod bootfiles;
 mod download;
@@ -16,9 +19,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::Socket;
 use tokio::net::UdpSocket;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -46,22 +52,21 @@ pub struct Settings {
 
 /// The server with its socket bound.
 pub struct Tftp {
-    inbox: UdpSocket,
+    inbox: Socket,
     files: BootFiles,
     desk: Desk,
     notes: mpsc::Receiver<Note>,
 }
 
 impl Tftp {
-    /// Must be called inside the runtime.
     pub fn bind(settings: Settings, ledger: Ledger) -> Result<Self, BindError> {
         if !settings.bootfiles.is_dir() {
             return Err(BindError::Folder { path: settings.bootfiles });
         }
         let address = settings.listen;
-        let inbox = bind(address, settings.interface.as_deref())
-            .and_then(|socket| UdpSocket::from_std(socket.into()))
-            .map_err(|source| BindError::Socket { address, source })?;
+        let inbox =
+            bind(address, settings.interface.as_deref()).map_err(|source| BindError::Socket { address, source })?;
+        widen(&inbox);
         let (sender, notes) = mpsc::channel(WAITING);
         let desk = Desk {
             listen: settings.listen,
@@ -74,12 +79,22 @@ impl Tftp {
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.inbox.local_addr()
+        self.inbox.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// Serves until `stop`; then lets downloads end, for a few seconds.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
+        let thread = || {
+            let runtime =
+                Builder::new_current_thread().enable_all().build().map_err(|source| Fault::Start { source })?;
+            runtime.block_on(self.serve(stop))
+        };
+        spawn_blocking(thread).await.unwrap_or_else(|error| Err(Fault::Start { source: error.into() }))
+    }
+
+    async fn serve(self, stop: CancellationToken) -> Result<(), Fault> {
         let Self { inbox, files, desk, notes } = self;
+        let inbox = UdpSocket::from_std(inbox.into()).map_err(|source| Fault::Start { source })?;
         let mut carrier = JoinSet::new();
         carrier.spawn(carry(notes, desk.ledger.clone()));
         let mut counter = Counter { files, desk: Arc::new(desk), downloads: JoinSet::new(), active: HashSet::new() };
@@ -191,11 +206,22 @@ impl Counter {
     }
 }
 
+/// What the system gives a socket by default holds some 250 requests. Beyond its limit only a privileged program gets
+/// more; what is had, is had.
+fn widen(socket: &Socket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &WAITING_BYTES).is_err() {
+        let _ = socket.set_recv_buffer_size(WAITING_BYTES);
+    }
+}
+
 /// IP, UDP and TFTP headers: what of a packet is not DATA.
 const HEADERS: u16 = 32;
 /// RFC 2347: a request is 512 bytes at most.
 const LONGEST_REQUEST: usize = 600;
-const MOST_DOWNLOADS: usize = 1024;
+/// Each is a socket, so the limit of open files must be above it; the program raises its own at the start.
+const MOST_DOWNLOADS: usize = 4096;
+/// Requests of a whole line of boards that is switched on at once.
+const WAITING_BYTES: usize = 4 << 20;
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Why the server cannot begin.
@@ -210,6 +236,8 @@ pub enum BindError {
 /// Why the server has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
+    #[error("cannot start the tftp server's thread")]
+    Start { source: io::Error },
     #[error("cannot receive tftp requests")]
     Receive { source: io::Error },
 }

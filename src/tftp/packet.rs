@@ -61,18 +61,35 @@ impl Packet {
     }
 
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Writes the packet in the place of what the buffer holds: a download keeps one for all its blocks.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.clear();
         match self {
-            Self::Rrq(request) => encode_request(RRQ, request),
-            Self::Wrq(request) => encode_request(WRQ, request),
-            Self::Data { block, data } => [&DATA.to_be_bytes(), &block.to_be_bytes(), data.as_ref()].concat(),
-            Self::Ack { block } => [ACK.to_be_bytes(), block.to_be_bytes()].concat(),
+            Self::Rrq(request) => encode_request(out, RRQ, request),
+            Self::Wrq(request) => encode_request(out, WRQ, request),
+            Self::Data { block, data } => {
+                out.extend(DATA.to_be_bytes());
+                out.extend(block.to_be_bytes());
+                out.extend_from_slice(data);
+            }
+            Self::Ack { block } => {
+                out.extend(ACK.to_be_bytes());
+                out.extend(block.to_be_bytes());
+            }
             Self::Error { code, message } => {
-                [&ERROR.to_be_bytes(), &code.to_be_bytes(), message.as_bytes(), &[0]].concat()
+                out.extend(ERROR.to_be_bytes());
+                out.extend(code.to_be_bytes());
+                out.extend_from_slice(message.as_bytes());
+                out.push(0);
             }
             Self::Oack { options } => {
-                let mut out = OACK.to_be_bytes().to_vec();
-                write_pairs(&mut out, options);
-                out
+                out.extend(OACK.to_be_bytes());
+                write_pairs(out, options);
             }
         }
     }
@@ -134,14 +151,13 @@ fn number(bytes: &[u8]) -> Result<(u16, &[u8]), Malformed> {
     Ok((u16::from_be_bytes(*number), rest))
 }
 
-fn encode_request(opcode: u16, request: &Request) -> Vec<u8> {
-    let mut out = opcode.to_be_bytes().to_vec();
+fn encode_request(out: &mut Vec<u8>, opcode: u16, request: &Request) {
+    out.extend(opcode.to_be_bytes());
     for text in [&request.file, &request.mode] {
         out.extend(text.as_bytes());
         out.push(0);
     }
-    write_pairs(&mut out, &request.options);
-    out
+    write_pairs(out, &request.options);
 }
 
 fn write_pairs(out: &mut Vec<u8>, pairs: &[(String, String)]) {

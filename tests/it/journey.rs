@@ -30,6 +30,13 @@ fn a_device_is_provisioned_once_and_again_only_when_authorised() {
     let device = agent.get(&format!("/api/v1/devices/{}", board.serial)).json();
     assert_eq!(device["device"]["last_outcome"], "passed");
     assert_eq!(device["sessions"][0]["outcome"], "passed");
+    let asked = |page: &Value| -> Vec<String> {
+        let moments = page["timeline"].as_array().unwrap().iter();
+        moments.map(|moment| format!("{} {}", moment["what"], moment["result"])).collect()
+    };
+    assert_eq!(asked(&device), [r#""script" "started""#, r#""script" "already_provisioned""#]);
+    let session = agent.get(&format!("/api/v1/sessions/{}", device["sessions"][0]["session"].as_str().unwrap())).json();
+    assert_eq!(asked(&session), [r#""script" "started""#], "up to its end");
 
     let allowed = agent.post(&format!("/api/v1/devices/{}/authorize", board.mac), &json!({}));
     assert_eq!(allowed.status, 200, "{}", allowed.text());

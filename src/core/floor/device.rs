@@ -44,6 +44,9 @@ pub struct Device {
     pub open_session: Option<SessionId>,
     /// When it was last refused, by code.
     pub refused: BTreeMap<String, Timestamp>,
+    /// What went wrong in the boot under way and did not stop it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub boot_warnings: Vec<String>,
 }
 
 impl Device {
@@ -64,6 +67,7 @@ impl Device {
             authorized: false,
             open_session: None,
             refused: BTreeMap::new(),
+            boot_warnings: Vec::new(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Floor {
             self.serials.insert(serial, mac);
         }
         match event {
+            Event::DeviceDiscovered { .. } => device.boot_warnings.clear(),
             Event::DeviceRefused { code, .. } => {
                 device.refused.insert(code.clone(), at);
             }
@@ -195,7 +200,7 @@ impl Floor {
     }
 
     fn begin(&mut self, event: &Event, at: Timestamp) {
-        let Event::DeviceStarted { device: reference, facts, plan } = event else { return };
+        let Event::DeviceStarted { device: reference, facts, plan, warnings } = event else { return };
         let (Some(id), Some(attempt), Some(project)) =
             (reference.session, reference.attempt, reference.project.clone())
         else {
@@ -218,6 +223,7 @@ impl Floor {
             started_at: at,
             running: None,
             done: Vec::new(),
+            warnings: warnings.clone(),
             ended: None,
             life: Life { last_sign: at, last_byte: at, ..Life::default() },
         };

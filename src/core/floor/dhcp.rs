@@ -17,10 +17,12 @@ const NEW_BOOT: Duration = Duration::from_secs(60);
 impl Floor {
     pub(super) fn dhcp_asked(&self, ask: &DhcpAsk, now: Timestamp) -> Decision {
         let mut facts = self.boot_noted(ask, now);
+        let boots = facts.iter().any(|fact| matches!(fact, Fact::Event(_)));
         let verdict = match self.serves(ask, &mut facts, now) {
             true => self.verdict(ask, &mut facts, now),
             false => DhcpVerdict::Silent,
         };
+        facts.extend(self.dhcp_moment(ask, verdict, boots, now));
         Decision { facts, answer: Answer::Dhcp(verdict) }
     }
 

@@ -9,6 +9,7 @@ mod dhcp;
 mod report;
 #[cfg(test)]
 mod tests;
+mod timeline;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -18,12 +19,13 @@ use crate::core::address::{AddressBook, Pool};
 use crate::core::device::{BootIdentity, Mac, Serial};
 use crate::core::event::Event;
 use crate::core::image::{Digest, Image};
-use crate::core::observation::{FileServed, Input, Observation, Reported};
+use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
+use crate::core::timeline::Moment;
 use crate::core::view::Answer;
 
 pub use crate::core::floor::device::Device;
@@ -95,10 +97,16 @@ pub enum Note {
         session: SessionId,
         token: Token,
     },
-    BootFiles {
-        mac: Option<Mac>,
-        address: Ipv4Addr,
-        files: Vec<FileServed>,
+    /// Rows of the device's timeline.
+    Timeline {
+        mac: Mac,
+        moments: Vec<Moment>,
+    },
+    /// Something in a boot that did not stop it and may explain what comes later.
+    BootWarned {
+        mac: Mac,
+        session: Option<SessionId>,
+        text: String,
     },
     /// A report for a session that had ended; recorded, and nothing changes.
     LateReport {
@@ -267,10 +275,7 @@ impl Floor {
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
             Observation::AddressInUse { address, by } => Ok(self.address_in_use(*address, *by, now)),
-            Observation::BootFiles { address, files } => Ok(Decision::noted(vec![
-                Note::BootFiles { mac: self.addresses.mac_of(*address), address: *address, files: files.clone() }
-                    .into(),
-            ])),
+            Observation::BootFiles { address, files } => Ok(Decision::noted(self.boot_files(*address, files))),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::Progressed { session, token, bytes, .. } => self.progressed(*session, token, *bytes),
@@ -397,7 +402,8 @@ impl Floor {
                     life.open_images = *open;
                 }
             }
-            Note::BootFiles { .. } | Note::LateReport { .. } => {}
+            Note::BootWarned { mac, session, text } => self.warned(*mac, *session, text),
+            Note::Timeline { .. } | Note::LateReport { .. } => {}
         }
     }
 }
@@ -434,6 +440,9 @@ impl Fact {
                 },
             },
             Self::Note(Note::BootSeen { mac, .. }) => Touched { device: Some(*mac), ..nothing },
+            Self::Note(Note::BootWarned { mac, session, .. }) => {
+                Touched { device: Some(*mac), session: *session, ..nothing }
+            }
             Self::Note(Note::TokenIssued { session, .. }) => Touched { session: Some(*session), ..nothing },
             Self::Note(_) => nothing,
         }

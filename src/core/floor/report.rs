@@ -31,6 +31,7 @@ impl Floor {
         if let Some(open) = self.open_session(mac) {
             if !open.has_reported() {
                 // The device's curl retries: the same attempt, the same script.
+                facts.push(Self::script_moment(mac, "again", now));
                 return Ok(Decision { facts, answer: Answer::Session(Box::new(open.clone())) });
             }
             facts.push(self.interrupted(
@@ -45,10 +46,12 @@ impl Floor {
                 let session = ask.fresh_session;
                 facts.push(started);
                 facts.push(Note::TokenIssued { session, token: ask.fresh_token.clone() }.into());
+                facts.push(Self::script_moment(mac, "started", now));
                 Ok(self.with_session(facts, session, now))
             }
             Err(refusal) => {
                 facts.extend(self.refused(reference, &refusal, now));
+                facts.push(Self::script_moment(mac, &refusal.code, now));
                 Ok(Decision { facts, answer: Answer::Refused(refusal) })
             }
         }
@@ -124,6 +127,7 @@ impl Floor {
             },
             facts: ask.facts.clone(),
             plan,
+            warnings: device.map(|device| device.boot_warnings.clone()).unwrap_or_default(),
         }
         .into())
     }

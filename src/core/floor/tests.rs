@@ -1,5 +1,7 @@
 //! Journeys as tables, and random walks that must keep the laws.
 
+mod boot;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -193,6 +193,7 @@ impl Job {
             started_at: Timestamp::default(),
             running: None,
             done: Vec::new(),
+            warnings: Vec::new(),
             ended: None,
             life: Life::default(),
         }
