@@ -1,8 +1,8 @@
 //! The TFTP server of boot files (RFC 1350 and its options): one port for requests, one task and port a download. It
 //! reads who is who from the ledger and tells it afterwards; it never waits for a commit.
 //!
-//! All of it runs on one thread of its own. A download is an ACK in and a block out, some 100,000 times a second with
-//! a full line of boards: on the threads that the rest of the station shares, half of the time went into waking them.
+//! All of it runs on one thread of its own: a download is an ACK in and a block out, very often and very little at a
+//! time, and must neither wait for the rest of the station nor hold it up.
 
 pub mod bootfiles;
 mod download;
@@ -206,8 +206,8 @@ impl Counter {
     }
 }
 
-/// What the system gives a socket by default holds some 250 requests. Beyond its limit only a privileged program gets
-/// more; what is had, is had.
+/// What the system gives a socket by default is small for a line of boards that is powered on at once. Beyond the
+/// system's limit only a privileged program gets more; what is had, is had.
 fn widen(socket: &Socket) {
     if setsockopt(socket, sockopt::RcvBufForce, &WAITING_BYTES).is_err() {
         let _ = socket.set_recv_buffer_size(WAITING_BYTES);
