@@ -71,7 +71,7 @@ pub enum Observation {
         detail: String,
         sha256: Option<Digest>,
     },
-    /// The file of a deleted image is gone, or an upload left nothing: bookkeeping of a follower.
+    /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,
         seq: u64,

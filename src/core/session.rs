@@ -1,6 +1,7 @@
 //! One attempt on one device: its steps, its deadlines, and exactly one outcome.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::core::device::{Facts, Mac};
 use crate::core::observation::Evidence;
@@ -113,6 +114,33 @@ impl Session {
     /// Once a step was reported, another call for a script means that the device came back from a reboot.
     pub fn has_reported(&self) -> bool {
         self.running.is_some() || !self.done.is_empty()
+    }
+
+    /// As every door shows it; the token stays inside.
+    pub fn shown(&self) -> Value {
+        let steps: Vec<Value> = self
+            .done
+            .iter()
+            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "warnings": evidence.warnings}))
+            .collect();
+        let ended = self.ended.as_ref();
+        json!({
+            "session": self.id,
+            "mac": self.mac,
+            "attempt": self.attempt,
+            "project": self.project,
+            "image": self.plan.image,
+            "storage": self.plan.storage,
+            "facts": self.facts,
+            "started_at": self.started_at,
+            "step": self.current_step(),
+            "steps": steps,
+            "warnings": self.warnings,
+            "outcome": ended.map(|ended| ended.outcome),
+            "ended_at": ended.map(|ended| ended.at),
+            "code": ended.and_then(|ended| ended.code.as_ref()),
+            "detail": ended.and_then(|ended| ended.detail.as_ref()),
+        })
     }
 
     pub fn is_open(&self) -> bool {

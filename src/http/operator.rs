@@ -184,7 +184,7 @@ struct DevicePage {
 async fn devices(State(operator): State<Operator>, Asked(page): Asked<DevicePage>) -> Result<Json<Value>, Failure> {
     let devices = operator.ledger.devices(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
     let next = devices.last().map(|device| device.mac);
-    let shown: Vec<Value> = devices.iter().map(show_device).collect();
+    let shown: Vec<Value> = devices.iter().map(Device::shown).collect();
     Ok(Json(json!({"devices": shown, "next_after": next})))
 }
 
@@ -206,9 +206,9 @@ async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
 async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let device = find(&operator, &id).await?;
     let filter = SessionFilter { mac: Some(device.mac), limit: 20, ..SessionFilter::default() };
-    let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(show_session).collect();
+    let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(Session::shown).collect();
     let timeline = operator.ledger.timeline(device.mac).await?;
-    Ok(Json(json!({"device": show_device(&device), "sessions": sessions, "timeline": timeline})))
+    Ok(Json(json!({"device": device.shown(), "sessions": sessions, "timeline": timeline})))
 }
 
 async fn authorize_device(
@@ -245,7 +245,7 @@ async fn sessions(State(operator): State<Operator>, Asked(page): Asked<SessionPa
     };
     let sessions = operator.ledger.sessions(filter).await?;
     let next = sessions.last().map(|session| session.id);
-    let shown: Vec<Value> = sessions.iter().map(show_session).collect();
+    let shown: Vec<Value> = sessions.iter().map(Session::shown).collect();
     Ok(Json(json!({"sessions": shown, "next_before": next})))
 }
 
@@ -253,50 +253,5 @@ async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Re
     let parsed = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
     let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
     let timeline = operator.ledger.timeline_of(&session).await?;
-    Ok(Json(json!({"session": show_session(&session), "timeline": timeline})))
-}
-
-fn show_device(device: &Device) -> Value {
-    json!({
-        "mac": device.mac,
-        "serial8": device.serial8(),
-        "serial": device.serial,
-        "revision": device.identity.and_then(|identity| identity.revision),
-        "model": device.identity.and_then(|identity| identity.revision).and_then(|revision| revision.board()),
-        "first_seen_at": device.first_seen_at,
-        "seen_at": device.seen_at,
-        "attempts": device.attempts,
-        "failures": device.failures,
-        "last_outcome": device.last_outcome,
-        "finished": device.finished,
-        "authorized": device.authorized,
-        "open_session": device.open_session,
-        "warnings": device.boot_warnings,
-    })
-}
-
-fn show_session(session: &Session) -> Value {
-    let steps: Vec<Value> = session
-        .done
-        .iter()
-        .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "warnings": evidence.warnings}))
-        .collect();
-    let ended = session.ended.as_ref();
-    json!({
-        "session": session.id,
-        "mac": session.mac,
-        "attempt": session.attempt,
-        "project": session.project,
-        "image": session.plan.image,
-        "storage": session.plan.storage,
-        "facts": session.facts,
-        "started_at": session.started_at,
-        "step": session.current_step(),
-        "steps": steps,
-        "warnings": session.warnings,
-        "outcome": ended.map(|ended| ended.outcome),
-        "ended_at": ended.map(|ended| ended.at),
-        "code": ended.and_then(|ended| ended.code.as_ref()),
-        "detail": ended.and_then(|ended| ended.detail.as_ref()),
-    })
+    Ok(Json(json!({"session": session.shown(), "timeline": timeline})))
 }

@@ -186,20 +186,10 @@ impl Floor {
 
     fn show_device(&self, mac: Mac) -> Result<Value, Refusal> {
         let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
-        let session = device.open_session.and_then(|id| self.sessions.get(&id)).map(show_session);
-        Ok(json!({
-            "mac": device.mac,
-            "serial8": device.serial8(),
-            "serial": device.serial,
-            "first_seen_at": device.first_seen_at,
-            "seen_at": device.seen_at,
-            "attempts": device.attempts,
-            "failures": device.failures,
-            "last_outcome": device.last_outcome,
-            "finished": device.finished,
-            "authorized": device.authorized,
-            "session": session,
-        }))
+        let session = device.open_session.and_then(|id| self.sessions.get(&id)).map(Session::shown);
+        let mut shown = device.shown();
+        shown["session"] = json!(session);
+        Ok(shown)
     }
 
     fn authorize(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
@@ -248,17 +238,6 @@ fn deactivate_project(project: &Project) -> Effect {
     let revision = project.revision + 1;
     let shown = Project { active: false, revision, ..project.clone() };
     (vec![Event::ProjectDeactivated { project: project.id.clone(), revision }.into()], json!({"project": shown}))
-}
-
-fn show_session(session: &Session) -> Value {
-    json!({
-        "session": session.id,
-        "attempt": session.attempt,
-        "project": session.project,
-        "image": session.plan.image,
-        "started_at": session.started_at,
-        "step": session.current_step(),
-    })
 }
 
 fn project_id(name: &str) -> Result<ProjectId, Refusal> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
 use crate::core::event::{DeviceRef, Event};
@@ -69,6 +70,26 @@ impl Device {
             refused: BTreeMap::new(),
             boot_warnings: Vec::new(),
         }
+    }
+
+    /// As every door shows it.
+    pub fn shown(&self) -> Value {
+        json!({
+            "mac": self.mac,
+            "serial8": self.serial8(),
+            "serial": self.serial,
+            "revision": self.identity.and_then(|identity| identity.revision),
+            "model": self.identity.and_then(|identity| identity.revision).and_then(|revision| revision.board()),
+            "first_seen_at": self.first_seen_at,
+            "seen_at": self.seen_at,
+            "attempts": self.attempts,
+            "failures": self.failures,
+            "last_outcome": self.last_outcome,
+            "finished": self.finished,
+            "authorized": self.authorized,
+            "open_session": self.open_session,
+            "warnings": self.boot_warnings,
+        })
     }
 
     pub fn serial8(&self) -> Option<Serial8> {

@@ -120,7 +120,6 @@ pub enum Note {
     /// A sign of life; in memory only.
     Sign {
         session: SessionId,
-        bytes: Option<u64>,
     },
     /// How the image response goes; in memory only.
     Flow {
@@ -278,7 +277,7 @@ impl Floor {
             Observation::BootFiles { address, files } => Ok(Decision::noted(self.boot_files(*address, files))),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
-            Observation::Progressed { session, token, bytes, .. } => self.progressed(*session, token, *bytes),
+            Observation::Progressed { session, token, .. } => self.progressed(*session, token),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
@@ -386,7 +385,7 @@ impl Floor {
             Note::CursorMoved { sink, seq } => {
                 self.cursors.insert(sink.clone(), *seq);
             }
-            Note::Sign { session, .. } => {
+            Note::Sign { session } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.life.last_sign = at;
                 }

@@ -171,12 +171,12 @@ impl Floor {
         Ok(session)
     }
 
-    pub(super) fn progressed(&self, id: SessionId, token: &Token, bytes: u64) -> Result<Decision, Refusal> {
+    pub(super) fn progressed(&self, id: SessionId, token: &Token) -> Result<Decision, Refusal> {
         let session = self.session_of(id, token)?;
         if !session.is_open() {
             return Err(closed(session));
         }
-        Ok(Decision::noted(vec![Note::Sign { session: id, bytes: Some(bytes) }.into()]))
+        Ok(Decision::noted(vec![Note::Sign { session: id }.into()]))
     }
 
     pub(super) fn reported(&self, report: &Report, now: Timestamp) -> Result<Decision, Refusal> {
@@ -206,7 +206,7 @@ impl Floor {
 
     fn step_started(&self, session: &Session, step: StepName) -> Result<Decision, Refusal> {
         if session.current_step() == Some(step) || session.has_done(step) {
-            return Ok(Decision::noted(vec![Note::Sign { session: session.id, bytes: None }.into()]));
+            return Ok(Decision::noted(vec![Note::Sign { session: session.id }.into()]));
         }
         self.may_run(session, step)?;
         Ok(Decision::noted(vec![Event::StepStarted { device: self.reference_in(session), step }.into()]))
@@ -235,7 +235,7 @@ impl Floor {
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if session.has_done(step) {
-            return Ok(Decision::noted(vec![Note::Sign { session: session.id, bytes: None }.into()]));
+            return Ok(Decision::noted(vec![Note::Sign { session: session.id }.into()]));
         }
         self.may_run(session, step)?;
         if let Err(fault) = proves(&session.plan, step, evidence) {
