@@ -3,7 +3,9 @@
 mod cage;
 mod demo;
 mod exit;
+mod figures;
 mod interrupt;
+mod mix;
 mod run;
 mod simulate;
 mod size;

@@ -1,21 +1,24 @@
 //! `bootline simulate`: simulated devices against a station that runs elsewhere on the segment.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::cli::exit;
+use crate::cli::figures::Figures;
 use crate::cli::interrupt::interrupted;
+use crate::cli::mix::{Share, devices, pause};
 use crate::cli::size::Size;
-use crate::cli::tally::{End, Life, Tally};
+use crate::cli::tally::Tally;
 use crate::cli::tools;
 use crate::core::device::Mac;
 use crate::simulator::cage::Scratch;
-use crate::simulator::fleet::{Fleet, Settings, some_mac};
+use crate::simulator::board::Model;
+use crate::simulator::fleet::{Addresses, Fleet, Settings};
 use crate::simulator::line::in_full;
 
 /// Simulated devices against a station that runs elsewhere on the segment.
@@ -23,13 +26,17 @@ use crate::simulator::line::in_full;
 /// Each device speaks real DHCP, TFTP and HTTP through a link of its own and runs the served script in a cage of
 /// namespaces, on a plain file as its eMMC. Nothing of this host can be written. Needs root, or to be root in a user
 /// namespace that owns the interface. On a bridge each device gets a port; on another interface a macvlan, which does
-/// not reach this host's own address there.
+/// not reach this host's own address there. All are powered on at the same moment.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example:\n  bootline simulate --devices 20 --interface eth1")]
+#[command(after_help = "Examples:\n  bootline simulate --devices 20 --interface eth1\n  \
+    bootline simulate --model cm4=80,cm5=20 --dry-boot --interface eth1")]
 pub struct Args {
-    /// How many devices
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=500))]
-    pub devices: u16,
+    /// How many devices, at most 500 [default: one of each model]
+    #[arg(long)]
+    pub devices: Option<u16>,
+    /// pi3, pi4, cm4, pi5, cm5: one, several, or a mix such as cm4=80,cm5=20 [default: cm4]
+    #[arg(long, value_delimiter = ',')]
+    pub model: Vec<Share>,
     /// The interface of the station's segment: a bridge, or one that macvlans can be put on
     #[arg(long)]
     pub interface: String,
@@ -39,6 +46,15 @@ pub struct Args {
     /// Seconds that a device may take from power-on to the end of its script
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
+    /// From power to link: about 3s on real boards
+    #[arg(long, default_value = "0ms", value_parser = pause)]
+    pub link_delay: Duration,
+    /// Between the power of one device and that of the next
+    #[arg(long, default_value = "0ms", value_parser = pause)]
+    pub power_gap: Duration,
+    /// Fetch the script and do not run it: for load figures. The station waits for such a device until it gives it up
+    #[arg(long)]
+    pub dry_boot: bool,
     /// Address of the first device, to be the same devices again [default: a random one]
     #[arg(long)]
     pub first: Option<Mac>,
@@ -53,38 +69,49 @@ pub fn run(args: &Args) -> ExitCode {
         eprintln!("bootline: {complaint}");
         return ExitCode::from(exit::UNAVAILABLE);
     }
-    match begin(args) {
+    let models = match devices(&args.model, args.devices) {
+        Ok(models) => models,
+        Err(complaint) => {
+            eprintln!("bootline: {complaint}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    match begin(args, models) {
         Ok(code) => code,
         Err(error) => exit::say(exit::code_of(&error), &error),
     }
 }
 
-fn begin(args: &Args) -> Result<ExitCode> {
+fn begin(args: &Args, models: Vec<Model>) -> Result<ExitCode> {
     let scratch = Scratch::new("simulate").context("cannot make a temporary folder")?;
     // One thread: the devices die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(simulate(args, &scratch));
+    let code = runtime.block_on(simulate(args, models, &scratch));
     // The devices before their folder.
     drop(runtime);
     code
 }
 
-async fn simulate(args: &Args, scratch: &Scratch) -> Result<ExitCode> {
+async fn simulate(args: &Args, models: Vec<Model>, scratch: &Scratch) -> Result<ExitCode> {
     let begun = Instant::now();
     let settings = Settings {
-        count: args.devices,
+        models,
         interface: args.interface.clone(),
         folder: scratch.path().to_owned(),
         medium_bytes: args.medium_size.0,
         timeout: Duration::from_secs(args.timeout),
         dhcp_again: Duration::from_secs(4),
-        first: args.first.unwrap_or_else(some_mac),
+        addresses: args.first.map_or(Addresses::Random, Addresses::From),
+        power_gap: args.power_gap,
+        link_delay: args.link_delay,
+        dry: args.dry_boot,
     };
     let fleet = match Fleet::muster(settings).await {
         Ok(fleet) => fleet,
         Err(error) if error.is_permission() => return Ok(forbidden(&in_full(&error))),
         Err(error) => return Err(error.into()),
     };
+    let models: BTreeMap<Mac, Model> = fleet.devices().iter().map(|device| (device.mac, device.model)).collect();
     let mut tally = Tally::default();
     tokio::select! {
         () = follow(fleet, &mut tally) => {}
@@ -93,13 +120,13 @@ async fn simulate(args: &Args, scratch: &Scratch) -> Result<ExitCode> {
     if let Some(why) = tally.refusal() {
         return Ok(forbidden(why));
     }
-    let seconds = begun.elapsed().as_secs_f64();
+    let figures = Figures { tally: &tally, models, seconds: begun.elapsed().as_secs_f64() };
     if args.json {
-        println!("{}", summary(&tally, args.devices, seconds));
+        println!("{}", figures.summary());
     } else {
-        print_table(&tally, args.devices, seconds);
+        println!("{}", figures.table());
     }
-    let all = tally.passed() == usize::from(args.devices);
+    let all = figures.passed() == figures.models.len();
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -128,55 +155,6 @@ fn progress_bar(count: usize) -> indicatif::ProgressBar {
     let style = indicatif::ProgressStyle::with_template("{elapsed_precise} {wide_bar} {pos}/{len} devices are through")
         .expect("the template is a constant");
     indicatif::ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_style(style)
-}
-
-type Measure = fn(&Life) -> Option<u64>;
-
-/// What is measured, each from the first DISCOVER of a device.
-const MEASURES: [(&str, &str, Measure); 4] = [
-    ("offer", "DISCOVER to address", |life| life.offered_ms),
-    ("boot_files", "DISCOVER to last boot file", |life| life.booted_ms),
-    ("script", "DISCOVER to script", |life| life.script_ms),
-    ("end", "DISCOVER to end of script", |life| match life.end {
-        Some(End::Passed { after_ms }) => Some(after_ms),
-        _ => None,
-    }),
-];
-
-fn summary(tally: &Tally, devices: u16, seconds: f64) -> Value {
-    let latency: serde_json::Map<String, Value> = MEASURES
-        .iter()
-        .map(|(key, _, what)| {
-            (format!("{key}_ms"), json!({"p50": tally.percentile(*what, 50), "p99": tally.percentile(*what, 99)}))
-        })
-        .collect();
-    let failures: Vec<Value> = tally
-        .lives()
-        .filter_map(|(mac, life)| match &life.end {
-            Some(End::Failed { at, detail }) => Some(json!({"mac": mac, "at": at, "detail": detail})),
-            _ => None,
-        })
-        .collect();
-    let passed = tally.passed();
-    json!({
-        "devices": devices, "passed": passed, "failed": usize::from(devices) - passed,
-        "seconds": (seconds * 1000.0).round() / 1000.0, "latency": latency, "failures": failures,
-    })
-}
-
-fn print_table(tally: &Tally, devices: u16, seconds: f64) {
-    println!("{:<14}{:>10}{:>12}{:>10}  result", "device", "address", "boot files", "script");
-    for (mac, life) in tally.lives() {
-        let ms = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        let (offer, booted, script) = (ms(life.offered_ms), ms(life.booted_ms), ms(life.script_ms));
-        println!("{:<14}{offer:>10}{booted:>12}{script:>10}  {}", mac.to_string(), life.verdict());
-    }
-    println!("\n{:<28}{:>10}{:>10}", "", "p50", "p99");
-    for (_, words, what) in MEASURES {
-        let ms = |percent| tally.percentile(what, percent).map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-        println!("{words:<28}{:>10}{:>10}", ms(50), ms(99));
-    }
-    println!("\n{} of {devices} devices passed in {seconds:.1} s", tally.passed());
 }
 
 fn forbidden(why: &str) -> ExitCode {

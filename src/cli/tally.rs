@@ -10,12 +10,18 @@ use crate::simulator::line::{Said, in_full};
 #[derive(Debug, Default)]
 pub struct Tally(BTreeMap<Mac, Life>);
 
-/// One device; times are milliseconds since its first DISCOVER.
+/// One device; times are milliseconds since the moment of its link.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
     pub offered_ms: Option<u64>,
     pub booted_ms: Option<u64>,
     pub script_ms: Option<u64>,
+    /// Boot files that were had, and names that were not there.
+    pub files: u32,
+    pub missing: u32,
+    pub bytes: u64,
+    /// Files that took too long, which a board then takes for absent.
+    pub cut: Vec<String>,
     pub end: Option<End>,
 }
 
@@ -25,6 +31,8 @@ pub enum End {
     Passed {
         after_ms: u64,
     },
+    /// It has its script and was not to run it.
+    Unplugged,
     Failed {
         at: String,
         detail: String,
@@ -60,7 +68,7 @@ impl Tally {
     }
 
     pub fn passed(&self) -> usize {
-        self.0.values().filter(|life| matches!(life.end, Some(End::Passed { .. }))).count()
+        self.0.values().filter(|life| life.has_passed()).count()
     }
 
     /// The system forbids cages: the first device's reason.
@@ -70,33 +78,30 @@ impl Tally {
             _ => None,
         })
     }
-
-    /// The value that this share of the devices stays at or below.
-    pub fn percentile(&self, what: fn(&Life) -> Option<u64>, percent: usize) -> Option<u64> {
-        let mut values: Vec<u64> = self.0.values().filter_map(what).collect();
-        values.sort_unstable();
-        let rank = (values.len() * percent).div_ceil(100).max(1);
-        values.get(rank - 1).copied()
-    }
 }
 
 impl Life {
     fn take_down(&mut self, said: Said) -> (String, Option<End>) {
         match said {
-            Said::Unshared | Said::Caged => ("is powered on".to_owned(), None),
+            Said::Unshared | Said::Caged => ("stands ready".to_owned(), None),
+            Said::Powered => ("is powered on".to_owned(), None),
             Said::Refused { why } => (format!("has no cage: {why}"), Some(End::Refused(why))),
             Said::Offered { after_ms, address } => {
                 self.offered_ms = Some(after_ms);
                 (format!("has {address} after {after_ms} ms"), None)
             }
-            Said::Booted { after_ms, files, missing, bytes } => {
+            Said::Booted { after_ms, files, missing, bytes, cut } => {
+                let late = if cut.is_empty() { String::new() } else { format!(", too slow: {}", cut.join(", ")) };
                 self.booted_ms = Some(after_ms);
-                (format!("has its {files} boot files ({bytes} bytes, {missing} missing) after {after_ms} ms"), None)
+                (self.files, self.missing, self.bytes, self.cut) = (files, missing, bytes, cut);
+                let words = format!("has its {files} boot files ({bytes} bytes, {missing} missing{late})");
+                (format!("{words} after {after_ms} ms"), None)
             }
             Said::ScriptFetched { after_ms } => {
                 self.script_ms = Some(after_ms);
                 (format!("has its script after {after_ms} ms"), None)
             }
+            Said::Unplugged { after_ms } => (format!("is unplugged after {after_ms} ms"), Some(End::Unplugged)),
             Said::Ended { after_ms, exit: 0, .. } => {
                 (format!("is through after {after_ms} ms"), Some(End::Passed { after_ms }))
             }
@@ -105,10 +110,15 @@ impl Life {
         }
     }
 
+    pub const fn has_passed(&self) -> bool {
+        matches!(self.end, Some(End::Passed { .. } | End::Unplugged))
+    }
+
     /// What a person reads as its result.
     pub fn verdict(&self) -> String {
         match &self.end {
             Some(End::Passed { .. }) => "passed".to_owned(),
+            Some(End::Unplugged) => "has its script".to_owned(),
             Some(End::Failed { at, detail }) => {
                 let last = detail.trim_end().lines().last().unwrap_or_default();
                 format!("failed at {at}: {last}")
@@ -137,14 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn latencies_and_ends_are_counted() {
+    fn ends_are_counted() {
         let mut tally = Tally::default();
-        for number in 1..=10 {
-            tally.note(news(number, Said::ScriptFetched { after_ms: u64::from(number) * 10 }));
-        }
-        assert_eq!(tally.percentile(|life| life.script_ms, 50), Some(50));
-        assert_eq!(tally.percentile(|life| life.script_ms, 99), Some(100));
-        assert_eq!(tally.percentile(|life| life.booted_ms, 50), None);
         tally.note(news(1, Said::Ended { after_ms: 99, exit: 0, output: String::new() }));
         tally.note(news(2, Said::Ended { after_ms: 99, exit: 3, output: "line\nwhy".to_owned() }));
         tally.note(news(3, Said::Refused { why: "forbidden".to_owned() }));

@@ -5,19 +5,12 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::core::device::{Mac, Revision, Serial, Serial8};
+use crate::core::device::Serial8;
 use crate::dhcp::packet::{Message, code};
 use crate::dhcp::pi::VENDOR_CLASS;
+use crate::simulator::board::Board;
 use crate::simulator::download::{Fetched, Lost, Patience, Wish, fetch};
 use crate::simulator::lease::Personality;
-
-/// What the bootloader knows of its board.
-#[derive(Clone, Copy, Debug)]
-pub struct Board {
-    pub mac: Mac,
-    pub serial: Serial,
-    pub revision: Revision,
-}
 
 /// When it sends again, and when it gives up.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +71,8 @@ pub struct Booted {
     pub files: u32,
     pub missing: u32,
     pub bytes: u64,
+    /// What took too long and was taken for absent.
+    pub cut: Vec<String>,
     /// The kernel's command line.
     pub cmdline: String,
 }
@@ -173,9 +168,12 @@ pub enum Unbootable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::device::Revision;
+    use crate::simulator::board::Model;
 
     fn board() -> Board {
         Board {
+            model: Model::Cm4,
             mac: "e45f01112233".parse().unwrap(),
             serial: "10000000deadbeef".parse().unwrap(),
             revision: Revision(0xc0_4131),

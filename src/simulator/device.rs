@@ -1,20 +1,22 @@
 //! One simulated device, as process 1 of its cage: link, bootloader, Linux stage, and a word home after each.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::core::device::{Mac, Revision, Serial};
-use crate::simulator::bootloader::{self, Board, Timing};
+use crate::core::device::{Mac, Serial};
+use crate::simulator::board::{Board, Model};
+use crate::simulator::bootloader::{self, Timing};
 use crate::simulator::download::Patience;
 use crate::simulator::ether::Ether;
 use crate::simulator::lease::{Leased, Personality, acquire};
-use crate::simulator::line::{Line, Said, Stage, in_full};
+use crate::simulator::line::{Line, Power, Said, Stage, in_full};
 use crate::simulator::linux::{self, Found};
 use crate::simulator::net::{Links, NetError};
 use crate::simulator::room::{self, Enclosed, Plan, enclose};
@@ -24,7 +26,7 @@ use crate::simulator::room::{self, Enclosed, Plan, enclose};
 pub struct Brief {
     pub mac: Mac,
     pub serial: Serial,
-    pub revision: Revision,
+    pub model: Model,
     /// The plain file that is its eMMC, seen from outside.
     pub medium: PathBuf,
     pub medium_bytes: u64,
@@ -32,6 +34,12 @@ pub struct Brief {
     pub root: PathBuf,
     /// Between two sendings of a DHCP request of the bootloader.
     pub dhcp_again_ms: u64,
+    /// From power to link.
+    #[serde(default)]
+    pub link_delay_ms: u64,
+    /// Fetch the script and do not run it.
+    #[serde(default)]
+    pub dry: bool,
     /// Run this script and nothing else, without a network: a look around in the cage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<String>,
@@ -63,11 +71,7 @@ fn boot(brief: &Brief, mut line: Line) -> ExitCode {
             return ExitCode::from(NO_PERMISSION);
         }
     };
-    let Ok(listener) = line.try_clone() else {
-        return ExitCode::FAILURE;
-    };
-    die_with(listener);
-    let mut life = Life { brief, room: &room, line, powered: Instant::now() };
+    let mut life = Life { brief, room: &room, line, linked: now() };
     match life.run() {
         Ok(exit) => u8::try_from(exit).map_or(ExitCode::FAILURE, ExitCode::from),
         Err((stage, detail)) => {
@@ -94,11 +98,13 @@ fn settle(brief: &Brief) -> Result<Enclosed, String> {
 }
 
 /// A parent that is gone says so by the end of the line, however it went.
-fn die_with(mut line: Line) {
+fn die_with(line: &Line) -> io::Result<()> {
+    let mut line = line.try_clone()?;
     std::thread::spawn(move || {
         let _ = line.hear::<serde_json::Value>();
         std::process::exit(1);
     });
+    Ok(())
 }
 
 /// A device that is powered on.
@@ -106,38 +112,55 @@ struct Life<'a> {
     brief: &'a Brief,
     room: &'a Enclosed,
     line: Line,
-    powered: Instant,
+    /// When its link was up, since 1970.
+    linked: Duration,
 }
 
 type Halt = (Stage, String);
 
 impl Life<'_> {
     fn run(&mut self) -> Result<i32, Halt> {
-        self.say(&Said::Caged);
         if let Some(script) = &self.brief.rehearsal {
+            self.say(&Said::Caged);
+            halt(Stage::Script, die_with(&self.line))?;
             halt(Stage::Script, linux::bring_script(self.room, script))?;
             return self.run_script();
         }
         let runtime = halt(Stage::Link, tokio::runtime::Builder::new_current_thread().enable_all().build())?;
         let links = halt(Stage::Link, runtime.block_on(link_up()))?;
-        self.powered = Instant::now();
+        self.await_power()?;
         let net = Net { runtime: &runtime, links: &links };
         let cmdline = self.bootloader(net)?;
         let leased = self.linux_address(net)?;
         self.script(&cmdline, &leased)
     }
 
+    /// Stands ready until its power comes, then waits for its link.
+    fn await_power(&mut self) -> Result<(), Halt> {
+        self.say(&Said::Caged);
+        let Some(power) = halt(Stage::Link, self.line.hear::<Power>())? else {
+            return Err((Stage::Link, "no power came".to_owned()));
+        };
+        halt(Stage::Link, die_with(&self.line))?;
+        std::thread::sleep(power.at.saturating_sub(now()));
+        self.say(&Said::Powered);
+        self.linked = power.at + Duration::from_millis(self.brief.link_delay_ms);
+        std::thread::sleep(self.linked.saturating_sub(now()));
+        Ok(())
+    }
+
     fn bootloader(&mut self, net: Net<'_>) -> Result<String, Halt> {
-        let Brief { mac, serial, revision, dhcp_again_ms, .. } = *self.brief;
+        let Brief { mac, serial, model, dhcp_again_ms, .. } = *self.brief;
         let timing = Timing { request: Duration::from_millis(dhcp_again_ms), ..Timing::default() };
-        let who = bootloader::personality(Board { mac, serial, revision }, timing);
+        let who = bootloader::personality(Board { model, mac, serial, revision: model.revision() }, timing);
         let leased = address(Stage::BootDhcp, &who)?;
         net.take(Stage::BootDhcp, &leased)?;
         self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
         let booted = halt(Stage::BootFiles, bootloader::download(leased.tftp, serial.low(), Patience::default()))?;
         net.drop(Stage::BootFiles, &leased)?;
         let after_ms = self.after_ms();
-        self.say(&Said::Booted { after_ms, files: booted.files, missing: booted.missing, bytes: booted.bytes });
+        let bootloader::Booted { files, missing, bytes, cut, .. } = booted;
+        self.say(&Said::Booted { after_ms, files, missing, bytes, cut });
         Ok(booted.cmdline)
     }
 
@@ -152,6 +175,11 @@ impl Life<'_> {
         let url = linux::script_url(cmdline, &self.found()).ok_or_else(no_url)?;
         halt(Stage::ScriptDownload, linux::fetch_script(self.room, &url))?;
         self.say(&Said::ScriptFetched { after_ms: self.after_ms() });
+        if self.brief.dry {
+            halt(Stage::ScriptDownload, linux::look_at_script(self.room))?;
+            self.say(&Said::Unplugged { after_ms: self.after_ms() });
+            return Ok(0);
+        }
         let exit = self.run_script()?;
         if exit == 0 {
             halt(Stage::Script, linux::let_go(self.brief.mac, leased))?;
@@ -166,20 +194,20 @@ impl Life<'_> {
     }
 
     fn found(&self) -> Found {
-        let Brief { serial, mac, revision, medium_bytes, .. } = *self.brief;
+        let Brief { serial, mac, model, medium_bytes, .. } = *self.brief;
         Found {
             serial,
             mac,
-            model: format!("Raspberry Pi Compute Module 4 Rev 1.{}", revision.0 & 0xf),
+            model: model.text(),
             storage_sectors: medium_bytes / 512,
-            memory_kb: u64::from(revision.memory_mb().unwrap_or(1024)) * 1000,
+            memory_kb: u64::from(model.revision().memory_mb().unwrap_or(1024)) * 1000,
             cid: cid(serial),
             csd: CSD.to_owned(),
         }
     }
 
     fn after_ms(&self) -> u64 {
-        u64::try_from(self.powered.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(now().saturating_sub(self.linked).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn say(&mut self, what: &Said) {
@@ -222,6 +250,11 @@ fn address(stage: Stage, who: &Personality) -> Result<Leased, Halt> {
 
 fn halt<T, E: std::error::Error>(stage: Stage, result: Result<T, E>) -> Result<T, Halt> {
     result.map_err(|error| (stage, in_full(&error)))
+}
+
+/// Since 1970: the clock that all processes of this machine share.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn colons(mac: Mac) -> String {

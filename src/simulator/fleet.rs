@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -12,16 +12,18 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::device::{Mac, Revision, Serial};
+use crate::core::device::{Mac, Serial};
+use crate::simulator::board::Model;
 use crate::simulator::cage::{Cage, Purpose, Refused, give};
 use crate::simulator::device::Brief;
-use crate::simulator::line::{Said, in_full};
+use crate::simulator::line::{Power, Said, in_full};
 use crate::simulator::net::{Links, NetError, Socket};
 
 /// What a fleet is made of.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub count: u16,
+    /// One for each device.
+    pub models: Vec<Model>,
     /// A bridge, or an interface that macvlans can be put on.
     pub interface: String,
     /// For media and roots; one that the inhabitants of cages may enter.
@@ -31,13 +33,28 @@ pub struct Settings {
     pub timeout: Duration,
     /// Between two sendings of a DHCP request of the bootloader.
     pub dhcp_again: Duration,
-    /// The first device's address; the others follow it.
-    pub first: Mac,
+    pub addresses: Addresses,
+    /// Between the power of one device and that of the next: nothing where all share one switch.
+    pub power_gap: Duration,
+    /// From power to link.
+    pub link_delay: Duration,
+    /// Each fetches its script and does not run it.
+    pub dry: bool,
+}
+
+/// Which addresses the devices have.
+#[derive(Clone, Copy, Debug)]
+pub enum Addresses {
+    /// The first one's; the others follow it.
+    From(Mac),
+    /// At a random place, because two simulators may share a segment, and with the prefix of each model.
+    Random,
 }
 
 /// One device before it is powered on.
 #[derive(Clone, Debug)]
 pub struct Device {
+    pub model: Model,
     pub mac: Mac,
     pub serial: Serial,
     pub medium: PathBuf,
@@ -73,7 +90,8 @@ impl Fleet {
     pub async fn muster(settings: Settings) -> Result<Self, FleetError> {
         let links = Links::open().map_err(FleetError::Net)?;
         let socket = links.socket(&settings.interface).await.map_err(FleetError::Net)?;
-        let devices = (0..settings.count).map(|number| prepare(&settings, number)).collect::<Result<_, _>>()?;
+        let macs = addresses(&settings);
+        let devices = macs.map(|(model, mac)| prepare(&settings, model, mac)).collect::<Result<_, _>>()?;
         Ok(Self { settings, links, socket, devices })
     }
 
@@ -81,17 +99,14 @@ impl Fleet {
         &self.devices
     }
 
-    /// Powers all of them on and passes on what they say, until the last one is over.
+    /// Cages all of them, powers them on together, and passes on what they say, until the last one is over.
     ///
     /// Must run on the thread that outlives it: the gates die with the thread that started them.
     pub async fn run(self, news: mpsc::Sender<News>) {
-        let mut lives = JoinSet::new();
-        let end = Instant::now() + self.settings.timeout;
+        let mut caged = Vec::new();
         for device in &self.devices {
-            match self.power_on(device).await {
-                Ok(cage) => {
-                    lives.spawn(listen(device.mac, cage, end, news.clone()));
-                }
+            match self.cage(device).await {
+                Ok(cage) => caged.push((device.mac, cage)),
                 Err(error) => {
                     // Nobody listening means that the fleet is being ended.
                     let _ = news.send(News { mac: device.mac, what: What::NotStarted(error) }).await;
@@ -99,20 +114,46 @@ impl Fleet {
                 }
             }
         }
+        // Each builds its room by itself meanwhile; the last one to be ready holds up all.
+        let mut ready = Vec::new();
+        for (mac, mut cage) in caged {
+            match cage.heard() {
+                Ok(Some(Said::Caged)) => ready.push((mac, cage)),
+                other => drop(news.send(News { mac, what: no_power(other) }).await),
+            }
+        }
+        self.power_on(ready, news).await;
+    }
+
+    async fn power_on(&self, ready: Vec<(Mac, Cage)>, news: mpsc::Sender<News>) {
+        let switched = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + SWITCH;
+        let mut lives = JoinSet::new();
+        for (number, (mac, mut cage)) in (0_u32..).zip(ready) {
+            let gap = self.settings.power_gap.saturating_mul(number);
+            match cage.tell(&Power { at: switched + gap }) {
+                Ok(()) => {
+                    let end = Instant::now() + SWITCH + gap + self.settings.timeout;
+                    lives.spawn(listen(mac, cage, end, news.clone()));
+                }
+                Err(error) => drop(news.send(News { mac, what: What::Lost(in_full(&error)) }).await),
+            }
+        }
         while lives.join_next().await.is_some() {}
     }
 
-    async fn power_on(&self, device: &Device) -> Result<Cage, FleetError> {
+    async fn cage(&self, device: &Device) -> Result<Cage, FleetError> {
         let mut cage = Cage::open(Purpose::Device).map_err(FleetError::Cage)?;
         self.links.plug_in(self.socket, cage.pid(), device.mac).await.map_err(FleetError::Net)?;
         let brief = Brief {
             mac: device.mac,
             serial: device.serial,
-            revision: REVISION,
+            model: device.model,
             medium: device.medium.clone(),
             medium_bytes: self.settings.medium_bytes,
             root: root_of(&self.settings.folder, device.mac),
-            dhcp_again_ms: u64::try_from(self.settings.dhcp_again.as_millis()).unwrap_or(u64::MAX),
+            dhcp_again_ms: millis(self.settings.dhcp_again),
+            link_delay_ms: millis(self.settings.link_delay),
+            dry: self.settings.dry,
             rehearsal: None,
         };
         cage.admit(None, &brief).map_err(|error| FleetError::Folder("tell a device its name", error))?;
@@ -120,8 +161,33 @@ impl Fleet {
     }
 }
 
-fn prepare(settings: &Settings, number: u16) -> Result<Device, FleetError> {
-    let mac = follow(settings.first, number);
+/// Whatever a device says in the place of being ready.
+fn no_power(instead: Result<Option<Said>, Refused>) -> What {
+    match instead {
+        Ok(Some(said)) => What::Said(said),
+        Ok(None) => What::Lost("it went away before it had power".to_owned()),
+        Err(error) => What::NotStarted(FleetError::Cage(error)),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn addresses(settings: &Settings) -> impl Iterator<Item = (Model, Mac)> {
+    let (first, prefixed) = match settings.addresses {
+        Addresses::From(first) => (first, false),
+        Addresses::Random => (some_mac(), true),
+    };
+    (0..).zip(&settings.models).map(move |(number, model)| {
+        let mac = follow(first, number);
+        let [_, _, _, d, e, f] = mac.bytes();
+        let [a, b, c] = model.prefix();
+        (*model, if prefixed { Mac::new([a, b, c, d, e, f]) } else { mac })
+    })
+}
+
+fn prepare(settings: &Settings, model: Model, mac: Mac) -> Result<Device, FleetError> {
     let medium = settings.folder.join(format!("{mac}.medium"));
     let make = || -> io::Result<()> {
         // A new file, never one that is there: a path that leads to a device is refused by the kernel here.
@@ -132,7 +198,7 @@ fn prepare(settings: &Settings, number: u16) -> Result<Device, FleetError> {
         give(&root)
     };
     make().map_err(|error| FleetError::Folder("make a medium", error))?;
-    Ok(Device { mac, serial: serial_of(mac), medium })
+    Ok(Device { model, mac, serial: model.serial(mac), medium })
 }
 
 fn root_of(folder: &Path, mac: Mac) -> PathBuf {
@@ -165,7 +231,7 @@ async fn hear(mac: Mac, cage: &mut Cage, end: Instant, news: &mpsc::Sender<News>
             return Ok(None);
         };
         let said: Said = serde_json::from_str(&line).map_err(io::Error::other)?;
-        let last = matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Failed { .. });
+        let last = matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Unplugged { .. } | Said::Failed { .. });
         // Nobody listening means that the fleet is being ended.
         if news.send(News { mac, what: What::Said(said) }).await.is_err() || last {
             return Ok(Some(()));
@@ -184,27 +250,20 @@ fn gone(status: ExitStatus) -> String {
 }
 
 /// The address `number` places further, within the last three bytes.
-fn follow(first: Mac, number: u16) -> Mac {
+fn follow(first: Mac, number: u32) -> Mac {
     let [a, b, c, d, e, f] = first.bytes();
-    let place = u32::from_be_bytes([0, d, e, f]).wrapping_add(u32::from(number));
+    let place = u32::from_be_bytes([0, d, e, f]).wrapping_add(number);
     let [_, d, e, f] = place.to_be_bytes();
     Mac::new([a, b, c, d, e, f])
 }
 
-/// Locally administered, otherwise like one of Raspberry Pi's, at a random place: two simulators may share a segment.
-pub fn some_mac() -> Mac {
+fn some_mac() -> Mac {
     let [.., d, e, f] = *uuid::Uuid::now_v7().as_bytes();
-    Mac::new([0xe6, 0x5f, 0x01, d, e, f])
+    Mac::new([2, 0, 0, d, e, f])
 }
 
-/// As the serials of CM4s look; the low word follows the address.
-fn serial_of(mac: Mac) -> Serial {
-    let [_, _, _, d, e, f] = mac.bytes();
-    Serial(0x1000_0000_0000_0000 | u64::from(u32::from_be_bytes([0xb5, d, e, f])))
-}
-
-/// CM4 with 4 GB.
-const REVISION: Revision = Revision(0xc0_3140);
+/// From the word to the power: all have heard of it by then.
+const SWITCH: Duration = Duration::from_millis(50);
 
 /// A fleet that does not start.
 #[derive(Debug, thiserror::Error)]
@@ -232,13 +291,37 @@ impl FleetError {
 mod tests {
     use super::*;
 
+    fn settings(models: Vec<Model>, addresses: Addresses) -> Settings {
+        Settings {
+            models,
+            interface: "br0".to_owned(),
+            folder: PathBuf::new(),
+            medium_bytes: 0,
+            timeout: Duration::ZERO,
+            dhcp_again: Duration::ZERO,
+            addresses,
+            power_gap: Duration::ZERO,
+            link_delay: Duration::ZERO,
+            dry: false,
+        }
+    }
+
+    #[test]
+    fn a_mixed_fleet_has_the_prefix_of_each_model_unless_an_address_is_given() {
+        let models = vec![Model::Pi3, Model::Cm5];
+        let random: Vec<Mac> =
+            addresses(&settings(models.clone(), Addresses::Random)).map(|(_, mac)| mac).collect();
+        assert!(random[0].to_string().starts_with("ba27eb") && random[1].to_string().starts_with("2ecf67"));
+        let first = Addresses::From("020000100000".parse().unwrap());
+        let given: Vec<String> = addresses(&settings(models, first)).map(|(_, mac)| mac.to_string()).collect();
+        assert_eq!(given, ["020000100000", "020000100001"]);
+    }
+
     #[test]
     fn addresses_follow_each_other_within_the_last_three_bytes() {
         let first: Mac = "e65f0100fffe".parse().unwrap();
         assert_eq!(follow(first, 0), first);
         assert_eq!(follow(first, 3).to_string(), "e65f01010001");
         assert_eq!(follow("e65f01ffffff".parse().unwrap(), 1).to_string(), "e65f01000000");
-        assert_eq!(serial_of(first).to_string(), "10000000b500fffe");
-        assert!(some_mac().is_unicast());
     }
 }

@@ -20,18 +20,29 @@ pub enum Said {
     Unshared,
     /// No cage can be had here; nothing was run.
     Refused { why: String },
-    /// The cage holds.
+    /// The cage holds and the wire is plugged in; it waits for its power.
     Caged,
+    /// It has its power.
+    Powered,
     /// The bootloader has an address.
     Offered { after_ms: u64, address: Ipv4Addr },
     /// The bootloader has the last file that it wants.
-    Booted { after_ms: u64, files: u32, missing: u32, bytes: u64 },
-    /// The Linux stage has its script. Times count from the first DISCOVER.
+    Booted { after_ms: u64, files: u32, missing: u32, bytes: u64, cut: Vec<String> },
+    /// The Linux stage has its script. Times count from the moment of its link.
     ScriptFetched { after_ms: u64 },
+    /// It has its script and is not to run it.
+    Unplugged { after_ms: u64 },
     /// The script ended by itself.
     Ended { after_ms: u64, exit: i32, output: String },
     /// The device came to a halt before its script ended.
     Failed { after_ms: u64, stage: Stage, detail: String },
+}
+
+/// The switch of a device that stands in its cage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Power {
+    /// When it is on, since 1970: the same moment for all, however late each hears of it.
+    pub at: Duration,
 }
 
 /// Where a device came to a halt.

@@ -84,6 +84,17 @@ pub fn fetch_script(room: &Enclosed, url: &str) -> Result<(), Halted> {
     if status.success() { Ok(()) } else { Err(Halted::Curl { status, log: tail(log, 300) }) }
 }
 
+/// A device that does not run its script sees at least that it is not a refusal, which says no with status 200.
+pub fn look_at_script(_: &Enclosed) -> Result<(), Halted> {
+    let script = fs::read(SCRIPT).map_err(Halted::Run)?;
+    let script = String::from_utf8_lossy(&script);
+    if script.lines().any(|line| line.starts_with("REPORT_URL=")) {
+        return Ok(());
+    }
+    let said = script.lines().find(|line| line.starts_with("REASON=")).or_else(|| script.lines().next());
+    Err(Halted::Refused(said.unwrap_or_default().to_owned()))
+}
+
 /// A script that did not come over the network.
 pub fn bring_script(_: &Enclosed, script: &str) -> io::Result<()> {
     fs::write(SCRIPT, script)
@@ -151,6 +162,8 @@ const KILLED: i32 = 137;
 pub enum Halted {
     #[error("curl ended with {status}: {log}")]
     Curl { status: ExitStatus, log: String },
+    #[error("the script provisions nothing: {0}")]
+    Refused(String),
     #[error("cannot run a program of the Linux stage")]
     Run(#[source] io::Error),
 }

@@ -11,6 +11,7 @@
 //! May import: core, and the pure files `dhcp::packet`, `dhcp::pi` and `tftp::packet`. Start reading at `device.rs`.
 
 pub mod attend;
+pub mod board;
 pub mod bootloader;
 pub mod cage;
 pub mod device;

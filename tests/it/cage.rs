@@ -94,7 +94,7 @@ fn rehearse(folder: &Path, script: &str) -> Option<Value> {
     }
     say(json!({"scratch": null}));
     say(json!({
-        "mac": "e65f01000001", "serial": "10000000b5000001", "revision": "c03140", "medium": medium,
+        "mac": "e65f01000001", "serial": "10000000b5000001", "model": "cm4", "medium": medium,
         "medium_bytes": 4 << 20, "root": root, "dhcp_again_ms": 4000, "rehearsal": script,
     }));
     assert_eq!(next()["said"], "caged");
@@ -139,7 +139,7 @@ fn a_device_outside_of_a_cage_runs_nothing() {
         .spawn()
         .unwrap();
     let brief = json!({
-        "mac": "e65f01000001", "serial": "10000000b5000001", "revision": "c03140", "medium": folder.path().join("none"),
+        "mac": "e65f01000001", "serial": "10000000b5000001", "model": "cm4", "medium": folder.path().join("none"),
         "medium_bytes": 4 << 20, "root": folder.path(), "dhcp_again_ms": 4000, "rehearsal": "touch /hole",
     });
     writeln!(&line, "{brief}").unwrap();

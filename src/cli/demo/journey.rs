@@ -18,7 +18,8 @@ use crate::cli::demo::screen::Screen;
 use crate::cli::demo::show::Show;
 use crate::cli::demo::station::{BRIDGE, LOOK_AGAIN, Station};
 use crate::core::device::Mac;
-use crate::simulator::fleet::{Device, Fleet, Settings, some_mac};
+use crate::simulator::board::Model;
+use crate::simulator::fleet::{Addresses, Device, Fleet, Settings};
 use crate::simulator::net::Links;
 
 /// All of it; the exit code says whether every device is right.
@@ -138,13 +139,16 @@ fn project_of(reply: &Value) -> Result<String> {
 
 fn settings(brief: &Brief) -> Settings {
     Settings {
-        count: brief.args.devices,
+        models: vec![Model::Cm4; usize::from(brief.args.devices)],
         interface: BRIDGE.to_owned(),
         folder: brief.folder.clone(),
         medium_bytes: (brief.args.image_size.0 * 2).max(SMALLEST_MEDIUM),
         timeout: Duration::from_secs(brief.args.timeout),
         dhcp_again: Duration::from_secs(4),
-        first: some_mac(),
+        addresses: Addresses::Random,
+        power_gap: Duration::ZERO,
+        link_delay: Duration::ZERO,
+        dry: false,
     }
 }
 
