@@ -23,8 +23,7 @@ impl FromStr for Share {
             None => (text, None),
         };
         let known = || Model::ALL.map(Model::as_str).join(", ");
-        let model =
-            Model::from_str(name, true).map_err(|_| format!("{name:?} is none of the models {}", known()))?;
+        let model = Model::from_str(name, true).map_err(|_| format!("{name:?} is none of the models {}", known()))?;
         let count = count.map(|count| count.parse().map_err(|_| format!("not a number of devices: {count:?}")));
         Ok(Self { model, count: count.transpose()? })
     }
@@ -52,7 +51,9 @@ pub fn devices(shares: &[Share], count: Option<u16>) -> Result<Vec<Model>, Strin
         Some(count) if models.len() != usize::from(count) => {
             Err(format!("--model names {} devices and --devices {count}", models.len()))
         }
-        _ if !(1..=MOST).contains(&models.len()) => Err(format!("{} devices are not between 1 and {MOST}", models.len())),
+        _ if !(1..=MOST).contains(&models.len()) => {
+            Err(format!("{} devices are not between 1 and {MOST}", models.len()))
+        }
         _ => Ok(models),
     }
 }

@@ -16,8 +16,8 @@ use crate::cli::size::Size;
 use crate::cli::tally::Tally;
 use crate::cli::tools;
 use crate::core::device::Mac;
+use crate::simulator::board::{Firmware, Model};
 use crate::simulator::cage::Scratch;
-use crate::simulator::board::Model;
 use crate::simulator::fleet::{Addresses, Fleet, Settings};
 use crate::simulator::line::in_full;
 
@@ -37,6 +37,9 @@ pub struct Args {
     /// pi3, pi4, cm4, pi5, cm5: one, several, or a mix such as cm4=80,cm5=20 [default: cm4]
     #[arg(long, value_delimiter = ',')]
     pub model: Vec<Share>,
+    /// How old the bootloader of pi4 and cm4 is
+    #[arg(long, value_enum, default_value_t)]
+    pub firmware: Firmware,
     /// The interface of the station's segment: a bridge, or one that macvlans can be put on
     #[arg(long)]
     pub interface: String,
@@ -96,6 +99,7 @@ async fn simulate(args: &Args, models: Vec<Model>, scratch: &Scratch) -> Result<
     let begun = Instant::now();
     let settings = Settings {
         models,
+        firmware: args.firmware,
         interface: args.interface.clone(),
         folder: scratch.path().to_owned(),
         medium_bytes: args.medium_size.0,

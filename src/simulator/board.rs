@@ -80,6 +80,16 @@ const fn scattered(seed: u64) -> u64 {
     seed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
 }
 
+/// How old the bootloader in the EEPROM of a Pi 4 or CM4 is; the others have one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firmware {
+    #[default]
+    Current,
+    /// Before 2020-03: its serial four times in option 97, a bare REQUEST, blocks of 1024 bytes, 65535 of them
+    Old,
+}
+
 /// What the bootloader knows of its board.
 #[derive(Clone, Copy, Debug)]
 pub struct Board {

@@ -1,18 +1,17 @@
-//! The personality of a CM4's bootloader: what it says at DHCP, which files it asks for, and in which order.
-//!
-//! The order is the one that the predecessor's README shows of a real CM4, and after it `netboot.md` §2.4.
+//! What the firmware of each board says at DHCP, and which program of it downloads what.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::core::device::Serial8;
 use crate::dhcp::packet::{Message, code};
 use crate::dhcp::pi::VENDOR_CLASS;
-use crate::simulator::board::Board;
-use crate::simulator::download::{Fetched, Lost, Patience, Wish, fetch};
-use crate::simulator::lease::Personality;
+use crate::simulator::board::{Board, Firmware, Model};
+use crate::simulator::download::Dialect;
+use crate::simulator::lease::{Believes, Ends, Personality};
+use crate::simulator::walk::{Booted, Get, Unbootable, Walk};
+use crate::simulator::{pi3, pi4, pi5};
 
-/// When it sends again, and when it gives up.
+/// When the bootloader of a Pi 4 or 5 sends again, and when it gives up.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// `DHCP_REQ_TIMEOUT`
@@ -28,31 +27,127 @@ impl Default for Timing {
     }
 }
 
-/// What it does at DHCP.
-pub fn personality(board: Board, timing: Timing) -> Personality {
-    let options = |kind: u8| {
-        vec![
-            (code::KIND, vec![kind]),
-            (code::PARAMETERS, vec![1, 3, 43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135]),
-            (code::ARCHITECTURE, vec![0, 0]),
-            (code::INTERFACE, vec![1, 2, 1]),
-            (code::MACHINE_ID, machine_id(board)),
-            (code::VENDOR_CLASS, VENDOR_CLASS.to_vec()),
-        ]
-    };
-    Personality {
-        discover: options(1),
-        request: options(3),
-        takes: is_boot_offer,
-        again: timing.request,
-        patience: timing.dhcp,
+/// A program that asks for an address and then for files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Pi 3B.
+    Rom,
+    /// Pi 3B, after its boot ROM.
+    Bootcode,
+    /// In the EEPROM of Pi 4 and 5.
+    Bootloader,
+    /// The same before 2020-03.
+    OldBootloader,
+}
+
+impl Program {
+    /// The one that boots Linux on this board.
+    pub const fn last(model: Model, firmware: Firmware) -> Self {
+        match (model, firmware) {
+            (Model::Pi3, _) => Self::Bootcode,
+            (Model::Pi4 | Model::Cm4, Firmware::Old) => Self::OldBootloader,
+            (Model::Pi4 | Model::Cm4 | Model::Pi5 | Model::Cm5, _) => Self::Bootloader,
+        }
+    }
+
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Rom => Dialect::ROM,
+            Self::Bootcode => Dialect::BOOTCODE,
+            Self::Bootloader => Dialect::BOOTLOADER,
+            Self::OldBootloader => Dialect::OLD_BOOTLOADER,
+        }
+    }
+
+    /// The first port that it downloads to; the next file takes the next one.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Rom => 49152,
+            Self::Bootcode => 49153,
+            Self::Bootloader | Self::OldBootloader => 40084,
+        }
+    }
+
+    /// What it does at DHCP.
+    pub fn personality(self, board: Board, timing: Timing) -> Personality {
+        match self {
+            Self::Rom | Self::Bootcode => self.of_pi3(board),
+            Self::Bootloader | Self::OldBootloader => self.of_pi4(board, timing),
+        }
+    }
+
+    fn of_pi3(self, board: Board) -> Personality {
+        let rom = vec![43, 60, 67, 128, 129, 130, 131, 132, 133, 134, 135, 66];
+        let (parameters, id, takes): (_, _, fn(&Message) -> bool) = match self {
+            Self::Rom => (rom, [0x44; 16].to_vec(), is_rom_offer),
+            _ => ([rom, vec![1, 3]].concat(), serial_four_times(board.serial.low()), is_boot_offer),
+        };
+        Personality {
+            xid: Some(0x26f3_0339),
+            discover: options(1, parameters, Some(id), true),
+            request: Vec::new(),
+            takes,
+            believes: Believes::Server,
+            ends: Ends::Offer,
+            // Five times; then it sleeps until the power is cycled.
+            again: Duration::from_secs(5),
+            patience: Duration::from_secs(25),
+        }
+    }
+
+    fn of_pi4(self, board: Board, timing: Timing) -> Personality {
+        let parameters = vec![1, 3, 43, 60, 66, 67, 128, 129, 130, 131, 132, 133, 134, 135];
+        let is_old = self == Self::OldBootloader;
+        let id = if is_old { serial_four_times(board.serial.low()) } else { machine_id(board) };
+        Personality {
+            xid: None,
+            discover: options(1, parameters.clone(), Some(id.clone()), true),
+            request: options(3, parameters, (!is_old).then_some(id), !is_old),
+            takes: is_boot_offer,
+            believes: Believes::NextServer,
+            ends: Ends::Ack,
+            again: timing.request,
+            patience: timing.dhcp,
+        }
     }
 }
 
-/// Option 97: `00`, "4iPR", the revision, the end of the MAC, the low word of the serial.
+/// Downloads everything that the last program of a board asks for.
+pub fn download<'a>(board: Board, get: &'a mut Get<'a>) -> Result<Booted, Unbootable> {
+    let mut walk = Walk::begin(board, get);
+    match board.model {
+        Model::Pi3 => pi3::walk(&mut walk),
+        Model::Pi4 | Model::Cm4 => pi4::walk(&mut walk),
+        Model::Pi5 | Model::Cm5 => pi5::walk(&mut walk),
+    }?;
+    Ok(walk.booted)
+}
+
+fn options(kind: u8, parameters: Vec<u8>, machine_id: Option<Vec<u8>>, class: bool) -> Vec<(u8, Vec<u8>)> {
+    let mut options = vec![
+        (code::KIND, vec![kind]),
+        (code::PARAMETERS, parameters),
+        (code::ARCHITECTURE, vec![0, 0]),
+        (code::INTERFACE, vec![1, 2, 1]),
+    ];
+    options.extend(machine_id.map(|id| (code::MACHINE_ID, if id.len() == 16 { [vec![0], id].concat() } else { id })));
+    if class {
+        options.push((code::VENDOR_CLASS, VENDOR_CLASS.to_vec()));
+    }
+    options
+}
+
+fn serial_four_times(serial8: Serial8) -> Vec<u8> {
+    serial8.0.to_le_bytes().repeat(4)
+}
+
+/// Option 97: `00`, the magic, the revision, the end of the MAC, the low word of the serial.
 fn machine_id(board: Board) -> Vec<u8> {
     let mut id = vec![0];
-    id.extend(b"4iPR");
+    id.extend(match board.model {
+        Model::Pi5 | Model::Cm5 => b"5iPR",
+        Model::Pi3 | Model::Pi4 | Model::Cm4 => b"4iPR",
+    });
     id.extend(board.revision.0.to_le_bytes());
     id.extend(&board.mac.bytes()[2..]);
     id.extend(board.serial.low().0.to_le_bytes());
@@ -65,176 +160,107 @@ fn is_boot_offer(offer: &Message) -> bool {
     offer.option(code::VENDOR_SPECIFIC).is_some_and(|menu| menu.windows(name.len()).any(|window| window == name))
 }
 
-/// What was had over TFTP.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Booted {
-    pub files: u32,
-    pub missing: u32,
-    pub bytes: u64,
-    /// What took too long and was taken for absent.
-    pub cut: Vec<String>,
-    /// The kernel's command line.
-    pub cmdline: String,
-}
-
-/// Downloads everything that a CM4 asks for.
-pub fn download(server: Ipv4Addr, serial8: Serial8, patience: Patience) -> Result<Booted, Unbootable> {
-    walk(serial8, |file, wish| fetch(server, file, wish, patience))
-}
-
-/// The walk through the list, whatever `get` does.
-fn walk(serial8: Serial8, mut get: impl FnMut(&str, Wish) -> Result<Fetched, Lost>) -> Result<Booted, Unbootable> {
-    let mut booted = Booted::default();
-    let mut prefix = String::new();
-    for probe in ["start4.elf", "start.elf"] {
-        let file = format!("{serial8}/{probe}");
-        if get(&file, Wish::Probe)? == Fetched::Seen {
-            prefix = format!("{serial8}/");
-            break;
-        }
-        booted.missing += 1;
-    }
-    let mut kernel = false;
-    for file in BEFORE_KERNEL.iter().chain(&KERNELS).chain(&AFTER_KERNEL) {
-        let is_kernel = KERNELS.contains(file);
-        if is_kernel && kernel {
-            continue;
-        }
-        match get(&format!("{prefix}{file}"), Wish::Whole)? {
-            Fetched::Whole { bytes, head } => {
-                booted.files += 1;
-                booted.bytes += bytes;
-                kernel |= is_kernel;
-                if *file == "cmdline.txt" {
-                    booted.cmdline = String::from_utf8_lossy(&head).trim().to_owned();
-                }
-            }
-            _ if NEEDED.contains(file) => {
-                return Err(Unbootable::Missing(format!("{prefix}{file}")));
-            }
-            _ => booted.missing += 1,
-        }
-    }
-    if kernel { Ok(booted) } else { Err(Unbootable::NoKernel) }
-}
-
-/// `config.txt` comes again and again: the bootloader reads it, and then `start4.elf` does.
-const BEFORE_KERNEL: [&str; 16] = [
-    "config.txt",
-    "pieeprom.sig",
-    "recover4.elf",
-    "recovery.elf",
-    "start4.elf",
-    "fixup4.dat",
-    "dt-blob.bin",
-    "config.txt",
-    "bootcfg.txt",
-    "scriptexecute.img",
-    "bcm2711-rpi-cm4.dtb",
-    "overlays/overlay_map.dtb",
-    "config.txt",
-    "overlays/dwc2.dtbo",
-    "overlays/spi-gpio40-45.dtbo",
-    "cmdline.txt",
-];
-/// The first that is there is taken.
-const KERNELS: [&str; 10] = [
-    "recovery8.img",
-    "recovery8-32.img",
-    "recovery7l.img",
-    "recovery7.img",
-    "recovery.img",
-    "kernel8.img",
-    "kernel8-32.img",
-    "kernel7l.img",
-    "kernel7.img",
-    "kernel.img",
-];
-const AFTER_KERNEL: [&str; 1] = ["armstub8-32-gic.bin"];
-/// Without these nothing boots.
-const NEEDED: [&str; 4] = ["config.txt", "start4.elf", "scriptexecute.img", "cmdline.txt"];
-
-/// The boot files do not make a boot.
-#[derive(Debug, thiserror::Error)]
-pub enum Unbootable {
-    #[error("the station has no {0}")]
-    Missing(String),
-    #[error("the station has no kernel")]
-    NoKernel,
-    #[error(transparent)]
-    Lost(#[from] Lost),
+/// The ROM of a Pi 3B compares three bytes too many: they must be spaces that belong to the text.
+fn is_rom_offer(offer: &Message) -> bool {
+    let entry = b"\x09\x17\0\0\x14Raspberry Pi Boot   ";
+    offer.option(code::VENDOR_SPECIFIC).is_some_and(|menu| menu.windows(entry.len()).any(|window| window == entry))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::device::Revision;
-    use crate::simulator::board::Model;
+    use crate::dhcp::pi::vendor_options;
+    use crate::simulator::lease::{Asking, Wake};
 
-    fn board() -> Board {
-        Board {
-            model: Model::Cm4,
-            mac: "e45f01112233".parse().unwrap(),
-            serial: "10000000deadbeef".parse().unwrap(),
-            revision: Revision(0xc0_4131),
+    fn board(model: Model, mac: &str, serial: &str) -> Board {
+        Board { model, mac: mac.parse().unwrap(), serial: serial.parse().unwrap(), revision: model.revision() }
+    }
+
+    fn cm4() -> Board {
+        board(Model::Cm4, "e45f01112233", "10000000deadbeef")
+    }
+
+    /// A packet of `tests/vectors/dhcp`: hex with comment lines.
+    fn vector(text: &str) -> Vec<u8> {
+        let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let digits: Vec<char> = digits.chars().filter(|c| !c.is_whitespace()).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+    }
+
+    fn discover(program: Program, board: Board, xid: u32) -> Vec<u8> {
+        let who = program.personality(board, Timing::default());
+        match Asking::begin(&who, board.mac, xid, Duration::ZERO).wake(Duration::ZERO) {
+            Wake::Send(message) => message.encode(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    macro_rules! golden {
+        ($name:literal) => {
+            vector(include_str!(concat!("../../tests/vectors/dhcp/", $name, ".hex")))
+        };
+    }
+
+    #[test]
+    fn every_discover_is_the_golden_one() {
+        let pi3 = |mac| board(Model::Pi3, mac, "00000000b66c4c16");
+        let rom = discover(Program::Rom, pi3("b827eb112233"), 1);
+        assert_eq!((rom.len(), rom), (320, golden!("pi3-rom-discover")));
+        let bootcode = discover(Program::Bootcode, pi3("b827eb6c4c16"), 1);
+        assert_eq!((bootcode.len(), bootcode), (322, golden!("pi3-bootcode-discover")));
+        let bootloader = discover(Program::Bootloader, cm4(), 0xd383_a6ac);
+        assert_eq!((bootloader.len(), bootloader), (322, golden!("pi4-discover")));
+        let cm5 = Board { revision: Revision(0xd0_4180), ..board(Model::Cm5, "2ccf67445566", "f00dcafe12345678") };
+        assert_eq!(discover(Program::Bootloader, cm5, 0x00c0_ffee), golden!("pi5-discover"));
+    }
+
+    fn request(program: Program, board: Board) -> Vec<u8> {
+        let who = program.personality(board, Timing::default());
+        let mut asking = Asking::begin(&who, board.mac, 0xd383_a6ac, Duration::ZERO);
+        let offer = Message::parse(&golden!("pi4-offer")).unwrap();
+        assert_eq!(asking.heard(&offer, Duration::ZERO), None);
+        match asking.wake(Duration::ZERO) {
+            Wake::Send(message) => message.encode(),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_discover_is_the_golden_one() {
-        let who = personality(Board { revision: Revision(0xc0_4131), ..board() }, Timing::default());
-        let sent = Message::request(0xd383_a6ac, board().mac, who.discover).encode();
-        let golden = "350101370e01032b3c424380818283848586875d0200005e03010201611100346950523141c00001112233efbeadde\
-                      3c20505845436c69656e743a417263683a30303030303a554e44493a303032303031ff";
-        let hex: String = sent[240..].iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!((sent.len(), hex.as_str()), (322, golden));
-        assert_eq!(sent[..12], [1, 1, 6, 0, 0xd3, 0x83, 0xa6, 0xac, 0, 0, 0, 0]);
+    fn the_request_is_the_golden_one_and_shorter_in_old_firmware() {
+        assert_eq!(request(Program::Bootloader, cm4()), golden!("pi4-request"));
+        let old = Message::parse(&request(Program::OldBootloader, cm4())).unwrap();
+        assert_eq!((old.option(97), old.option(60)), (None, None));
+        let asked = Message::parse(&discover(Program::OldBootloader, cm4(), 1)).unwrap();
+        assert_eq!(asked.option(97).unwrap()[1..], [0xef, 0xbe, 0xad, 0xde].repeat(4));
+        assert!(asked.option(60).is_some());
     }
 
-    fn visited(has: &[&str]) -> (Vec<String>, Result<Booted, Unbootable>) {
-        let mut asked = Vec::new();
-        let walked = walk(Serial8(0xbe91_0eb2), |file, wish| {
-            asked.push(file.to_owned());
-            let bare = file.strip_prefix("be910eb2/").unwrap_or(file);
-            Ok(match wish {
-                _ if !has.contains(&bare) && !has.contains(&file) => Fetched::Missing,
-                Wish::Probe => Fetched::Seen,
-                Wish::Whole => Fetched::Whole { bytes: 10, head: b" script=http://x/ \n".to_vec() },
-            })
-        });
-        (asked, walked)
-    }
-
-    const SET: [&str; 6] = ["config.txt", "start4.elf", "fixup4.dat", "scriptexecute.img", "cmdline.txt", "kernel.img"];
-
-    #[test]
-    fn a_cm4_asks_below_its_serial_once_that_looks_bootable() {
-        let (asked, booted) = visited(&SET);
-        let booted = booted.unwrap();
-        assert_eq!(asked[0], "be910eb2/start4.elf");
-        assert!(asked.iter().all(|file| file.starts_with("be910eb2/")), "{asked:?}");
-        assert_eq!((booted.files, booted.cmdline.as_str()), (8, "script=http://x/"));
-        assert_eq!(asked.last().map(String::as_str), Some("be910eb2/armstub8-32-gic.bin"));
-    }
-
-    #[test]
-    fn without_a_folder_of_its_own_it_asks_for_bare_names() {
-        let mut has: Vec<&str> = SET.to_vec();
-        has.retain(|file| *file != "start4.elf");
-        let (asked, booted) = visited(&has);
-        assert_eq!(asked[..3], ["be910eb2/start4.elf", "be910eb2/start.elf", "config.txt"]);
-        assert!(matches!(booted, Err(Unbootable::Missing(file)) if file == "start4.elf"));
-    }
-
-    #[test]
-    fn a_set_without_a_kernel_does_not_boot() {
-        assert!(matches!(visited(&SET[..5]).1, Err(Unbootable::NoKernel)));
+    fn takes(program: Program, menu: &[u8]) -> bool {
+        let who = program.personality(cm4(), Timing::default());
+        (who.takes)(&Message::request(1, cm4().mac, vec![(43, menu.to_vec())]))
     }
 
     #[test]
     fn offers_without_its_name_are_not_taken() {
-        let offer = |menu: &[u8]| Message::request(1, board().mac, vec![(43, menu.to_vec())]);
-        assert!(is_boot_offer(&offer(b"\x06\x01\x03\x09\x14\0\0\x11Raspberry Pi Boot\xff")));
-        assert!(!is_boot_offer(&offer(b"\x06\x01\x03\xff")));
+        let plain = b"\x06\x01\x03\x09\x14\0\0\x11Raspberry Pi Boot\xff";
+        let spaces = b"\x06\x01\x03\x09\x17\0\0\x14Raspberry Pi Boot   \xff";
+        let short = b"\x06\x01\x03\x09\x17\0\0\x11Raspberry Pi Boot   \xff";
+        for program in [Program::Bootcode, Program::Bootloader, Program::OldBootloader] {
+            assert!(takes(program, plain) && takes(program, spaces), "{program:?}");
+            assert!(!takes(program, b"\x06\x01\x03\xff"), "{program:?}");
+        }
+        assert!(takes(Program::Rom, spaces));
+        for wrong in [&plain[..], short, b"\x06\x01\x03\xff"] {
+            assert!(!takes(Program::Rom, wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn each_takes_what_this_station_says() {
+        for program in [Program::Rom, Program::Bootcode, Program::Bootloader, Program::OldBootloader] {
+            let asked = Message::parse(&discover(program, cm4(), 1)).unwrap();
+            assert!(takes(program, &vendor_options(crate::dhcp::pi::identify(&asked))), "{program:?}");
+        }
     }
 }

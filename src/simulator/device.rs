@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
@@ -11,15 +11,18 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::core::device::{Mac, Serial};
-use crate::simulator::board::{Board, Model};
-use crate::simulator::bootloader::{self, Timing};
-use crate::simulator::download::Patience;
-use crate::simulator::ether::Ether;
+use crate::simulator::board::{Board, Firmware, Model};
+use crate::simulator::bootloader::{self, Program, Timing};
+use crate::simulator::clock::now;
+use crate::simulator::ether::{Ether, Stack};
+use crate::simulator::fetch::{Client, Path};
 use crate::simulator::lease::{Leased, Personality, acquire};
 use crate::simulator::line::{Line, Power, Said, Stage, in_full};
 use crate::simulator::linux::{self, Found};
 use crate::simulator::net::{Links, NetError};
+use crate::simulator::pi3;
 use crate::simulator::room::{self, Enclosed, Plan, enclose};
+use crate::simulator::walk::Booted;
 
 /// Everything that a device is told about itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub struct Brief {
     pub mac: Mac,
     pub serial: Serial,
     pub model: Model,
+    #[serde(default)]
+    pub firmware: Firmware,
     /// The plain file that is its eMMC, seen from outside.
     pub medium: PathBuf,
     pub medium_bytes: u64,
@@ -150,18 +155,43 @@ impl Life<'_> {
     }
 
     fn bootloader(&mut self, net: Net<'_>) -> Result<String, Halt> {
-        let Brief { mac, serial, model, dhcp_again_ms, .. } = *self.brief;
+        let Brief { mac, serial, model, firmware, dhcp_again_ms, .. } = *self.brief;
+        let board = Board { model, mac, serial, revision: model.revision() };
         let timing = Timing { request: Duration::from_millis(dhcp_again_ms), ..Timing::default() };
-        let who = bootloader::personality(Board { model, mac, serial, revision: model.revision() }, timing);
-        let leased = address(Stage::BootDhcp, &who)?;
+        let by_rom = match model {
+            Model::Pi3 => Some(self.boot_rom(&Program::Rom.personality(board, timing))?),
+            _ => None,
+        };
+        let program = Program::last(model, firmware);
+        let leased = address(Stage::BootDhcp, &program.personality(board, timing))?;
         net.take(Stage::BootDhcp, &leased)?;
-        self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
-        let booted = halt(Stage::BootFiles, bootloader::download(leased.tftp, serial.low(), Patience::default()))?;
+        if by_rom.is_none() {
+            self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
+        }
+        let (dialect, port) = (program.dialect(), program.port());
+        let mut client = Client { dialect, server: leased.tftp, port, path: Path::Kernel };
+        let mut get = |file: &str, wish| client.fetch(file, wish);
+        let booted = halt(Stage::BootFiles, bootloader::download(board, &mut get))?;
         net.drop(Stage::BootFiles, &leased)?;
         let after_ms = self.after_ms();
-        let bootloader::Booted { files, missing, bytes, cut, .. } = booted;
+        let Booted { files, missing, bytes, cut, cmdline } = booted;
+        let files = files + u32::from(by_rom.is_some());
+        let bytes = bytes + by_rom.unwrap_or(0);
         self.say(&Said::Booted { after_ms, files, missing, bytes, cut });
-        Ok(booted.cmdline)
+        Ok(cmdline)
+    }
+
+    /// The boot ROM of a Pi 3, which has no kernel to help it; the bytes of what it has downloaded.
+    fn boot_rom(&mut self, who: &Personality) -> Result<u64, Halt> {
+        let ether = halt(Stage::BootDhcp, Ether::open("eth0", Stack::Rom))?;
+        let (leased, server) = halt(Stage::BootDhcp, acquire(&ether, who))?;
+        self.say(&Said::Offered { after_ms: self.after_ms(), address: leased.address });
+        // A station pushes its OFFER out of the network chip, but not each block.
+        ether.let_go();
+        let path = Path::Frames { ether: &ether, address: leased.address, server };
+        let (dialect, port) = (Program::Rom.dialect(), Program::Rom.port());
+        let mut client = Client { dialect, server: leased.tftp, port, path };
+        halt(Stage::BootFiles, pi3::rom(&mut |file, wish| client.fetch(file, wish)))
     }
 
     fn linux_address(&self, net: Net<'_>) -> Result<Leased, Halt> {
@@ -244,17 +274,12 @@ async fn link_up() -> Result<Links, NetError> {
 
 /// With a socket of its own: one left open fills up with the boot files that pass by, and then hears no OFFER.
 fn address(stage: Stage, who: &Personality) -> Result<Leased, Halt> {
-    let ether = halt(stage, Ether::open("eth0"))?;
-    halt(stage, acquire(&ether, who))
+    let ether = halt(stage, Ether::open("eth0", Stack::Whole))?;
+    halt(stage, acquire(&ether, who)).map(|(leased, _)| leased)
 }
 
 fn halt<T, E: std::error::Error>(stage: Stage, result: Result<T, E>) -> Result<T, Halt> {
     result.map_err(|error| (stage, in_full(&error)))
-}
-
-/// Since 1970: the clock that all processes of this machine share.
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn colons(mac: Mac) -> String {

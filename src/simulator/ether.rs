@@ -3,6 +3,7 @@
 //! A kernel delivers nothing to an interface without an address, but both DHCP clients of a device must hear a unicast
 //! OFFER to the address that they do not have. So they read frames, and judge checksums as the boot ROM does.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -28,13 +29,13 @@ pub struct Datagram {
 
 impl Datagram {
     /// The frame that carries it.
-    pub fn frame(&self, from: Mac, to: Mac) -> Vec<u8> {
+    pub fn frame(&self, from: Mac, to: Mac, stack: Stack) -> Vec<u8> {
         let udp_length = length_of(UDP_HEADER + self.payload.len());
         let ip_length = length_of(IP_HEADER + UDP_HEADER + self.payload.len());
         let mut ip = vec![0x45, 0];
         ip.extend(ip_length.to_be_bytes());
-        // Not fragmented, TTL 64, UDP.
-        ip.extend([0, 0, 0, 0, 64, UDP, 0, 0]);
+        // Identification 0, not fragmented.
+        ip.extend([0, 0, 0, 0, stack.ttl(), UDP, 0, 0]);
         ip.extend(self.source.0.octets());
         ip.extend(self.target.0.octets());
         let sum = fold(sum(&ip));
@@ -46,8 +47,18 @@ impl Datagram {
         udp.extend([0, 0]);
         udp.extend(&self.payload);
         let sum = !fold(pseudo_header(self.source.0, self.target.0, udp_length) + self::sum(&udp));
-        // Zero would mean "no checksum".
-        udp[6..8].copy_from_slice(&if sum == 0 { u16::MAX } else { sum }.to_be_bytes());
+        // Zero means "no checksum".
+        let sum = match stack {
+            Stack::Rom => 0,
+            Stack::Whole => {
+                if sum == 0 {
+                    u16::MAX
+                } else {
+                    sum
+                }
+            }
+        };
+        udp[6..8].copy_from_slice(&sum.to_be_bytes());
         let mut frame = Vec::with_capacity(ETHERNET_HEADER + ip.len() + udp.len());
         frame.extend(to.bytes());
         frame.extend(from.bytes());
@@ -97,47 +108,110 @@ impl Datagram {
     }
 }
 
+/// Whose network code it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stack {
+    /// The boot ROM of a Pi 3: TTL 128, no UDP checksum.
+    Rom,
+    Whole,
+}
+
+impl Stack {
+    const fn ttl(self) -> u8 {
+        match self {
+            Self::Rom => 128,
+            Self::Whole => 64,
+        }
+    }
+}
+
+/// The network chip between wire and driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chip {
+    /// What comes is there.
+    Plain,
+    /// That of a Pi 3 (`LAN95xx`): the last frame stays in it until another one arrives (raspberrypi/firmware#764, #1124).
+    HoldsBack(Option<Vec<u8>>),
+}
+
+impl Chip {
+    /// What the driver gets when a frame arrives.
+    fn arrived(&mut self, frame: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain => Some(frame),
+            Self::HoldsBack(held) => held.replace(frame),
+        }
+    }
+}
+
+/// A datagram and the address that its frame came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub datagram: Datagram,
+    pub from: Mac,
+}
+
 /// The interface below IP.
 #[derive(Debug)]
 pub struct Ether {
     socket: OwnedFd,
     here: LinkAddr,
     mac: Mac,
+    stack: Stack,
+    chip: RefCell<Chip>,
 }
 
 impl Ether {
-    /// Needs `CAP_NET_RAW`.
-    pub fn open(interface: &str) -> io::Result<Self> {
+    /// Needs `CAP_NET_RAW`. Hears every kind of frame: each of them pushes another one out of a chip.
+    pub fn open(interface: &str, stack: Stack) -> io::Result<Self> {
         let here = getifaddrs()?
             .filter(|found| found.interface_name == interface)
             .find_map(|found| found.address?.as_link_addr().copied())
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no Ethernet interface {interface}")))?;
         let mac = Mac::new(here.addr().ok_or(io::ErrorKind::Unsupported)?);
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthIp)?;
+        let (kind, chip) = match stack {
+            Stack::Rom => (SockProtocol::EthAll, Chip::HoldsBack(None)),
+            Stack::Whole => (SockProtocol::EthIp, Chip::Plain),
+        };
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, kind)?;
         bind(socket.as_raw_fd(), &here)?;
-        Ok(Self { socket, here, mac })
+        Ok(Self { socket, here, mac, stack, chip: RefCell::new(chip) })
     }
 
     pub const fn mac(&self) -> Mac {
         self.mac
     }
 
+    /// From now on nothing is held back: what is in the chip is lost.
+    pub fn let_go(&self) {
+        self.chip.replace(Chip::Plain);
+    }
+
     pub fn send(&self, datagram: &Datagram, to: Mac) -> io::Result<()> {
-        sendto(self.socket.as_raw_fd(), &datagram.frame(self.mac, to), &self.here, MsgFlags::empty())?;
+        sendto(self.socket.as_raw_fd(), &datagram.frame(self.mac, to, self.stack), &self.here, MsgFlags::empty())?;
         Ok(())
     }
 
     /// The next datagram for this device; nothing when the time is over or the frame is not one.
-    pub fn receive(&self, wait: Duration) -> io::Result<Option<Datagram>> {
+    pub fn receive(&self, wait: Duration) -> io::Result<Option<Heard>> {
         let wait = wait.clamp(Duration::from_millis(1), Duration::from_secs(3600));
         let seconds = i64::try_from(wait.as_secs()).unwrap_or(3600);
         setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::new(seconds, i64::from(wait.subsec_micros())))?;
         let mut frame = [0; 2048];
-        match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
-            Ok(length) => Ok(Datagram::read(&frame[..length], self.mac).ok()),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
-            Err(errno) => Err(errno.into()),
+        let length = match recv(self.socket.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // A socket for all kinds hears what this interface sends, too; the chip does not.
+        if frame[6..12] == self.mac.bytes() {
+            return Ok(None);
         }
+        let frame = self.chip.borrow_mut().arrived(frame[..length].to_vec());
+        Ok(frame.and_then(|frame| {
+            let datagram = Datagram::read(&frame, self.mac).ok()?;
+            Some(Heard { datagram, from: Mac::new(*frame[6..].first_chunk()?) })
+        }))
     }
 }
 
@@ -201,15 +275,15 @@ mod tests {
     fn a_datagram_survives_its_frame() {
         for payload in [&b""[..], b"odd", b"even", &[0xff; 322]] {
             let sent = offer(payload);
-            assert_eq!(Datagram::read(&sent.frame(SERVER, ME), ME), Ok(sent.clone()));
-            assert_eq!(Datagram::read(&sent.frame(SERVER, BROADCAST), ME), Ok(sent));
+            assert_eq!(Datagram::read(&sent.frame(SERVER, ME, Stack::Whole), ME), Ok(sent.clone()));
+            assert_eq!(Datagram::read(&sent.frame(SERVER, BROADCAST, Stack::Whole), ME), Ok(sent));
         }
     }
 
     #[test]
     fn a_wrong_checksum_is_dropped_and_an_unfinished_one_is_not() {
         let sent = offer(b"payload");
-        let frame = sent.frame(SERVER, ME);
+        let frame = sent.frame(SERVER, ME, Stack::Whole);
         let changed = |at: usize, value: [u8; 2]| {
             let mut frame = frame.clone();
             frame[at..at + 2].copy_from_slice(&value);
@@ -226,10 +300,28 @@ mod tests {
 
     #[test]
     fn frames_of_others_and_broken_ones_are_ignored() {
-        let frame = offer(b"payload").frame(SERVER, ME);
+        let frame = offer(b"payload").frame(SERVER, ME, Stack::Whole);
         assert_eq!(Datagram::read(&frame, SERVER), Err(Ignored::NotForMe));
         for length in 0..frame.len() {
             assert!(Datagram::read(&frame[..length], ME).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn the_rom_writes_ttl_128_and_no_checksum() {
+        let frame = offer(b"payload").frame(ME, SERVER, Stack::Rom);
+        assert_eq!((frame[14 + 8], &frame[14 + 4..14 + 6]), (128, &[0, 0][..]));
+        assert_eq!(frame[14 + 20 + 6..14 + 20 + 8], [0, 0]);
+        assert_eq!(fold(sum(&frame[14..34])), u16::MAX, "the IP header has one");
+    }
+
+    #[test]
+    fn a_frame_stays_in_the_chip_of_a_pi_3_until_another_one_arrives() {
+        let [offer, announcement, more] = [b"offer", b"g-arp", b"other"].map(|frame| frame.to_vec());
+        let mut chip = Chip::HoldsBack(None);
+        assert_eq!(chip.arrived(offer.clone()), None);
+        assert_eq!(chip.arrived(announcement.clone()), Some(offer.clone()), "the broadcast of the station pushes");
+        assert_eq!(chip.arrived(more), Some(announcement));
+        assert_eq!(Chip::Plain.arrived(offer.clone()), Some(offer));
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::device::{Mac, Serial};
-use crate::simulator::board::Model;
+use crate::simulator::board::{Firmware, Model};
 use crate::simulator::cage::{Cage, Purpose, Refused, give};
+use crate::simulator::clock::now;
 use crate::simulator::device::Brief;
 use crate::simulator::line::{Power, Said, in_full};
 use crate::simulator::net::{Links, NetError, Socket};
@@ -24,6 +25,7 @@ use crate::simulator::net::{Links, NetError, Socket};
 pub struct Settings {
     /// One for each device.
     pub models: Vec<Model>,
+    pub firmware: Firmware,
     /// A bridge, or an interface that macvlans can be put on.
     pub interface: String,
     /// For media and roots; one that the inhabitants of cages may enter.
@@ -126,7 +128,7 @@ impl Fleet {
     }
 
     async fn power_on(&self, ready: Vec<(Mac, Cage)>, news: mpsc::Sender<News>) {
-        let switched = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + SWITCH;
+        let switched = now() + SWITCH;
         let mut lives = JoinSet::new();
         for (number, (mac, mut cage)) in (0_u32..).zip(ready) {
             let gap = self.settings.power_gap.saturating_mul(number);
@@ -148,6 +150,7 @@ impl Fleet {
             mac: device.mac,
             serial: device.serial,
             model: device.model,
+            firmware: self.settings.firmware,
             medium: device.medium.clone(),
             medium_bytes: self.settings.medium_bytes,
             root: root_of(&self.settings.folder, device.mac),
@@ -231,7 +234,8 @@ async fn hear(mac: Mac, cage: &mut Cage, end: Instant, news: &mpsc::Sender<News>
             return Ok(None);
         };
         let said: Said = serde_json::from_str(&line).map_err(io::Error::other)?;
-        let last = matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Unplugged { .. } | Said::Failed { .. });
+        let last =
+            matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Unplugged { .. } | Said::Failed { .. });
         // Nobody listening means that the fleet is being ended.
         if news.send(News { mac, what: What::Said(said) }).await.is_err() || last {
             return Ok(Some(()));
@@ -294,6 +298,7 @@ mod tests {
     fn settings(models: Vec<Model>, addresses: Addresses) -> Settings {
         Settings {
             models,
+            firmware: Firmware::Current,
             interface: "br0".to_owned(),
             folder: PathBuf::new(),
             medium_bytes: 0,
@@ -309,8 +314,7 @@ mod tests {
     #[test]
     fn a_mixed_fleet_has_the_prefix_of_each_model_unless_an_address_is_given() {
         let models = vec![Model::Pi3, Model::Cm5];
-        let random: Vec<Mac> =
-            addresses(&settings(models.clone(), Addresses::Random)).map(|(_, mac)| mac).collect();
+        let random: Vec<Mac> = addresses(&settings(models.clone(), Addresses::Random)).map(|(_, mac)| mac).collect();
         assert!(random[0].to_string().starts_with("ba27eb") && random[1].to_string().starts_with("2ecf67"));
         let first = Addresses::From("020000100000".parse().unwrap());
         let given: Vec<String> = addresses(&settings(models, first)).map(|(_, mac)| mac.to_string()).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::device::{Mac, Serial};
 use crate::dhcp::packet::code;
-use crate::simulator::lease::{CLIENT, Leased, Personality, SERVER, release};
+use crate::simulator::lease::{Believes, CLIENT, Ends, Leased, Personality, SERVER, release};
 use crate::simulator::room::{Enclosed, PATH, find_program};
 
 /// busybox 1.31.1 `udhcpc`, as the initramfs starts it.
@@ -24,9 +24,12 @@ pub fn personality(mac: Mac) -> Personality {
         ]
     };
     Personality {
+        xid: None,
         discover: options(1),
         request: options(3),
         takes: |_| true,
+        believes: Believes::NextServer,
+        ends: Ends::Ack,
         again: Duration::from_secs(3),
         patience: Duration::from_secs(60),
     }

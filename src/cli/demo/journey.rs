@@ -18,7 +18,7 @@ use crate::cli::demo::screen::Screen;
 use crate::cli::demo::show::Show;
 use crate::cli::demo::station::{BRIDGE, LOOK_AGAIN, Station};
 use crate::core::device::Mac;
-use crate::simulator::board::Model;
+use crate::simulator::board::{Firmware, Model};
 use crate::simulator::fleet::{Addresses, Device, Fleet, Settings};
 use crate::simulator::net::Links;
 
@@ -140,6 +140,7 @@ fn project_of(reply: &Value) -> Result<String> {
 fn settings(brief: &Brief) -> Settings {
     Settings {
         models: vec![Model::Cm4; usize::from(brief.args.devices)],
+        firmware: Firmware::Current,
         interface: BRIDGE.to_owned(),
         folder: brief.folder.clone(),
         medium_bytes: (brief.args.image_size.0 * 2).max(SMALLEST_MEDIUM),
