@@ -1,15 +1,14 @@
 //! A line of simulated devices that boot for real (DHCP, TFTP, HTTP, the served script in a shell), while the agent is
 //! killed at random moments and its broker is stopped and started.
 
-use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::mpsc::Receiver;
 
 use serde_json::Value;
 
-use crate::agent::{PATIENCE, lines_of, run, sequence};
+use crate::agent::sequence;
 use crate::broker::{Mosquitto, Subscriber};
+use crate::line::Line;
 use crate::net::Net;
 use crate::restart::{Dice, check, hear};
 
@@ -17,83 +16,9 @@ const DEVICES: usize = 20;
 const KILLS: usize = 5;
 const FIRST: &str = "02:00:00:10:00:00";
 
-fn config(folder: &Path, broker: u16) {
-    let bootfiles = folder.join("bootfiles");
-    fs::create_dir(&bootfiles).unwrap();
-    for name in ["start4.elf", "fixup4.dat", "kernel.img", "scriptexecute.img", "bcm2711-rpi-cm4.dtb"] {
-        fs::write(bootfiles.join(name), vec![1; 50_000]).unwrap();
-    }
-    let text = format!(
-        "station: {{id: st-test}}\nnetwork: {{interface: br0, address: 192.168.5.1/16}}\n\
-         sessions: {{silence: 5s, max_attempts: 50}}\nbus: {{mqtt: {{url: 'mqtt://127.0.0.1:{broker}'}}}}\n\
-         data: {0}/data\nbootfiles: {0}/bootfiles\n",
-        folder.display()
-    );
-    fs::write(folder.join("bootline.yml"), text).unwrap();
-}
-
-struct Line {
-    net: Net,
-    folder: tempfile::TempDir,
-    agent: Option<Child>,
-}
-
-impl Line {
-    fn start(&mut self) {
-        let (child, lines) = run(self.net.command(env!("CARGO_BIN_EXE_bootline")), self.folder.path());
-        self.agent = Some(child);
-        while !lines.recv_timeout(PATIENCE).expect("the agent gets ready").ends_with(" ready") {}
-    }
-
-    fn kill(&mut self) {
-        let mut agent = self.agent.take().expect("it runs");
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-    }
-
-    fn curl(&self, arguments: &[&str], path: &str) -> Value {
-        let output = self
-            .net
-            .command("curl")
-            .args(["-s", "-S"])
-            .args(arguments)
-            .arg(format!("http://127.0.0.1:8080{path}"))
-            .output()
-            .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{path}: {error}: {output:?}"))
-    }
-
-    /// Powers all devices on; the last line is the result.
-    fn power(&self) -> (Child, Receiver<String>) {
-        let count = DEVICES.to_string();
-        let mut simulate: Command = self.net.command(env!("CARGO_BIN_EXE_bootline"));
-        simulate.args([
-            "simulate",
-            "--devices",
-            &count,
-            "--interface",
-            "br0",
-            "--first",
-            FIRST,
-            "--medium-size",
-            "1MiB",
-            "--timeout",
-            "90",
-            "--json",
-        ]);
-        let mut child = simulate.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = lines_of(child.stdout.take().unwrap());
-        (child, lines)
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if let Some(agent) = &mut self.agent {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
+/// The same devices each time.
+fn power(line: &Line) -> (Child, Receiver<String>) {
+    line.power(&["--devices", &DEVICES.to_string(), "--first", FIRST])
 }
 
 /// Cuts the power of the agent, and of the broker now and then, while the devices boot.
@@ -117,21 +42,17 @@ fn a_fleet_that_boots_through_power_cuts_leaves_a_whole_history() {
     let Some(net) = Net::make() else { return };
     let mut broker = Mosquitto::start_by(net.door());
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
-    let folder = tempfile::tempdir().unwrap();
-    config(folder.path(), broker.port);
-    let mut line = Line { net, folder, agent: None };
+    let files = ["start4.elf", "fixup4.dat", "kernel.img", "scriptexecute.img", "bcm2711-rpi-cm4.dtb"];
+    let mut line = Line::new(net, &format!("{{url: 'mqtt://127.0.0.1:{}'}}", broker.port), &files);
     line.start();
-    let image = line.folder.path().join("a.img");
-    fs::write(&image, vec![9; 1 << 20]).unwrap();
-    line.curl(&["--data-binary", &format!("@{}", image.display())], "/api/v1/images?name=a.img");
-    line.curl(&["-d", r#"{"name":"Fleet","image":"a.img","again":"allow","active":true}"#], "/api/v1/projects");
+    line.project();
 
     let mut heard = Vec::new();
-    let (mut disturbed, _) = line.power();
+    let (mut disturbed, _) = power(&line);
     disturb(&mut line, &mut broker, &subscriber, &mut heard);
     // Some of them may have failed: then they say so, and the next power-on mends it.
     disturbed.wait().unwrap();
-    let (mut calm, lines) = line.power();
+    let (mut calm, lines) = power(&line);
     let result: Value = serde_json::from_str(&lines.iter().last().unwrap()).unwrap();
     assert!(calm.wait().unwrap().success(), "{result}");
 

@@ -11,6 +11,8 @@ mod errors;
 mod fleet;
 mod http;
 mod journey;
+mod line;
+mod models;
 mod net;
 mod restart;
 mod tidy;
