@@ -31,7 +31,7 @@ use crate::simulator::line::in_full;
 #[command(after_help = "Examples:\n  bootline simulate --devices 20 --interface eth1\n  \
     bootline simulate --model cm4=80,cm5=20 --dry-boot --interface eth1")]
 pub struct Args {
-    /// How many devices, at most 500 [default: one of each model]
+    /// How many devices, at most 500 [default: one, or one of each model named]
     #[arg(long)]
     pub devices: Option<u16>,
     /// pi3, pi4, cm4, pi5, cm5: one, several, or a mix such as cm4=80,cm5=20 [default: cm4]

@@ -87,15 +87,6 @@ impl Cage {
         line.say(brief)
     }
 
-    /// The next word of what runs in it.
-    pub fn heard(&mut self) -> Result<Option<Said>, Refused> {
-        self.hear_within(PATIENCE)
-    }
-
-    pub fn tell(&mut self, what: &impl Serialize) -> io::Result<()> {
-        self.line.as_mut().ok_or(io::ErrorKind::NotConnected)?.say(what)
-    }
-
     /// The line, for whoever listens from now on.
     pub fn take_line(&mut self) -> Option<Line> {
         self.line.take()
@@ -206,8 +197,8 @@ fn maps(map: &str, id: u32) -> bool {
 
 /// `nobody`, and as a group `nogroup` or `nobody`, on every Linux.
 const NOBODY: u32 = 65534;
-/// How long a gate may take to stand in its namespaces, and a room to be built: there may be hundreds at a time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a gate may take to stand in its namespaces.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long everything in a cage may take to end in order; the gate's own limit lies below.
 const LAST_WORDS: Duration = Duration::from_secs(30);

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -118,26 +119,28 @@ impl Fleet {
         }
         // Each builds its room by itself meanwhile; the last one to be ready holds up all.
         let mut ready = Vec::new();
-        for (mac, mut cage) in caged {
-            match cage.heard() {
-                Ok(Some(Said::Caged)) => ready.push((mac, cage)),
-                other => drop(news.send(News { mac, what: no_power(other) }).await),
+        for (mac, cage) in caged {
+            match Ready::from(mac, cage).await {
+                Ok(device) => ready.push(device),
+                Err(instead) => drop(news.send(News { mac, what: instead }).await),
             }
         }
         self.power_on(ready, news).await;
     }
 
-    async fn power_on(&self, ready: Vec<(Mac, Cage)>, news: mpsc::Sender<News>) {
+    async fn power_on(&self, ready: Vec<Ready>, news: mpsc::Sender<News>) {
         let switched = now() + SWITCH;
         let mut lives = JoinSet::new();
-        for (number, (mac, mut cage)) in (0_u32..).zip(ready) {
+        for (number, mut device) in (0_u32..).zip(ready) {
             let gap = self.settings.power_gap.saturating_mul(number);
-            match cage.tell(&Power { at: switched + gap }) {
+            match device.tell(&Power { at: switched + gap }).await {
                 Ok(()) => {
                     let end = Instant::now() + SWITCH + gap + self.settings.timeout;
-                    lives.spawn(listen(mac, cage, end, news.clone()));
+                    lives.spawn(listen(device, end, news.clone()));
                 }
-                Err(error) => drop(news.send(News { mac, what: What::Lost(in_full(&error)) }).await),
+                Err(error) => {
+                    drop(news.send(News { mac: device.mac, what: What::Lost(in_full(&error)) }).await);
+                }
             }
         }
         while lives.join_next().await.is_some() {}
@@ -164,12 +167,48 @@ impl Fleet {
     }
 }
 
-/// Whatever a device says in the place of being ready.
-fn no_power(instead: Result<Option<Said>, Refused>) -> What {
-    match instead {
-        Ok(Some(said)) => What::Said(said),
-        Ok(None) => What::Lost("it went away before it had power".to_owned()),
-        Err(error) => What::NotStarted(FleetError::Cage(error)),
+/// A device that stands in its cage and has no power yet.
+struct Ready {
+    mac: Mac,
+    cage: Cage,
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    /// To be kept: a device whose line ends is over.
+    line: OwnedWriteHalf,
+}
+
+impl Ready {
+    /// Waits until it says so; otherwise what has come in the place of that.
+    async fn from(mac: Mac, mut cage: Cage) -> Result<Self, What> {
+        let lost = |error: io::Error| What::Lost(in_full(&error));
+        let stream = cage.take_line().ok_or_else(|| lost(io::ErrorKind::NotConnected.into()))?.into_stream();
+        stream.set_nonblocking(true).map_err(lost)?;
+        let (read, line) = UnixStream::from_std(stream).map_err(lost)?.into_split();
+        let mut ready = Self { mac, cage, lines: BufReader::new(read).lines(), line };
+        match ready.hear(Instant::now() + SETTLING).await.map_err(lost)? {
+            Some(Said::Caged) => Ok(ready),
+            Some(said) => Err(What::Said(said)),
+            None => Err(What::Lost(ready.gone())),
+        }
+    }
+
+    async fn tell(&mut self, what: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_string(what).map_err(io::Error::other)?;
+        self.line.write_all(format!("{text}\n").as_bytes()).await
+    }
+
+    /// The next word; nothing when the other end is gone.
+    async fn hear(&mut self, end: Instant) -> io::Result<Option<Said>> {
+        let Ok(line) = timeout_at(end, self.lines.next_line()).await else {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no end within the time limit"));
+        };
+        line?.map(|line| serde_json::from_str(&line).map_err(io::Error::other)).transpose()
+    }
+
+    fn gone(&mut self) -> String {
+        match self.cage.ended() {
+            Ok(Some(status)) => format!("its process ended with {status}"),
+            _ => "it went away without a word".to_owned(),
+        }
     }
 }
 
@@ -209,48 +248,27 @@ fn root_of(folder: &Path, mac: Mac) -> PathBuf {
 }
 
 /// Reads what one device says until it is over.
-async fn listen(mac: Mac, mut cage: Cage, end: Instant, news: mpsc::Sender<News>) {
-    let heard = hear(mac, &mut cage, end, &news).await;
-    let lost = match heard {
+async fn listen(mut device: Ready, end: Instant, news: mpsc::Sender<News>) {
+    let lost = match follow_up(&mut device, end, &news).await {
         Ok(Some(())) => return,
-        Ok(None) => match cage.ended() {
-            Ok(Some(status)) => gone(status),
-            _ => "it went away without a word".to_owned(),
-        },
+        Ok(None) => device.gone(),
         Err(error) => in_full(&error),
     };
-    cage.signal(Signal::SIGKILL);
-    let _ = news.send(News { mac, what: What::Lost(lost) }).await;
+    device.cage.signal(Signal::SIGKILL);
+    let _ = news.send(News { mac: device.mac, what: What::Lost(lost) }).await;
 }
 
 /// Something if it had its last word.
-async fn hear(mac: Mac, cage: &mut Cage, end: Instant, news: &mpsc::Sender<News>) -> io::Result<Option<()>> {
-    let mut lines = lines(cage)?;
-    loop {
-        let Ok(line) = timeout_at(end, lines.next_line()).await else {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "no end within the time limit"));
-        };
-        let Some(line) = line? else {
-            return Ok(None);
-        };
-        let said: Said = serde_json::from_str(&line).map_err(io::Error::other)?;
+async fn follow_up(device: &mut Ready, end: Instant, news: &mpsc::Sender<News>) -> io::Result<Option<()>> {
+    while let Some(said) = device.hear(end).await? {
         let last =
             matches!(said, Said::Refused { .. } | Said::Ended { .. } | Said::Unplugged { .. } | Said::Failed { .. });
         // Nobody listening means that the fleet is being ended.
-        if news.send(News { mac, what: What::Said(said) }).await.is_err() || last {
+        if news.send(News { mac: device.mac, what: What::Said(said) }).await.is_err() || last {
             return Ok(Some(()));
         }
     }
-}
-
-fn lines(cage: &mut Cage) -> io::Result<Lines<BufReader<UnixStream>>> {
-    let stream = cage.take_line().ok_or(io::ErrorKind::NotConnected)?.into_stream();
-    stream.set_nonblocking(true)?;
-    Ok(BufReader::new(UnixStream::from_std(stream)?).lines())
-}
-
-fn gone(status: ExitStatus) -> String {
-    format!("its process ended with {status}")
+    Ok(None)
 }
 
 /// The address `number` places further, within the last three bytes.
@@ -266,6 +284,8 @@ fn some_mac() -> Mac {
     Mac::new([2, 0, 0, d, e, f])
 }
 
+/// How long a device may take to stand in its cage: there may be hundreds at a time.
+const SETTLING: Duration = Duration::from_secs(120);
 /// From the word to the power: all have heard of it by then.
 const SWITCH: Duration = Duration::from_millis(50);
 

@@ -25,6 +25,8 @@ const SET: [&str; 12] = [
 
 fn line(net: Net, files: &[&str]) -> Line {
     let mut line = Line::new(net, "off", files);
+    let config = "initramfs scriptexecute.img followkernel\n";
+    fs::write(line.folder.path().join("bootfiles/config.txt"), config).unwrap();
     line.start();
     line.project();
     line

@@ -139,7 +139,7 @@ fn project_of(reply: &Value) -> Result<String> {
 
 fn settings(brief: &Brief) -> Settings {
     Settings {
-        models: vec![Model::Cm4; usize::from(brief.args.devices)],
+        models: [Model::Cm4, Model::Cm5].into_iter().cycle().take(usize::from(brief.args.devices)).collect(),
         firmware: Firmware::Current,
         interface: BRIDGE.to_owned(),
         folder: brief.folder.clone(),

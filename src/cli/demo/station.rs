@@ -150,16 +150,18 @@ fn write_boot_files(folder: &Path) -> io::Result<()> {
         ("start4.elf", 350),
         ("fixup4.dat", 5),
         ("bcm2711-rpi-cm4.dtb", 48),
+        ("bcm2712-rpi-cm5-cm5io.dtb", 48),
         ("overlays/dwc2.dtbo", 1),
         ("overlays/spi-gpio40-45.dtbo", 1),
         ("scriptexecute.img", 400),
-        ("kernel.img", 750),
+        ("kernel8.img", 750),
     ] {
         let mut bytes = vec![0; kib * 1024];
         noise.read_exact(&mut bytes)?;
         fs::write(folder.join(name), bytes)?;
     }
-    Ok(())
+    // One initramfs for both: no module ever starts it.
+    fs::write(folder.join("config.txt"), "initramfs scriptexecute.img followkernel\n[cm4]\ndtoverlay=spi-gpio40-45\n")
 }
 
 async fn ready() -> io::Result<bool> {
