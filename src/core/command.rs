@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::core::device::Mac;
 use crate::core::image::Digest;
 use crate::core::plan::StoragePath;
-use crate::core::project::{Again, ProjectId};
+use crate::core::project::{Again, Boot, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
@@ -208,6 +208,8 @@ pub struct ProjectCreate {
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
+    #[serde(default)]
+    pub boot: Option<Boot>,
     /// Only `true` is taken: no device passes without a read-back of its medium.
     #[serde(default = "yes")]
     pub verify: bool,
@@ -227,6 +229,9 @@ pub struct ProjectUpdate {
     pub storage: Option<StoragePath>,
     #[serde(default)]
     pub again: Option<Again>,
+    /// Empty lines take the earlier ones away.
+    #[serde(default)]
+    pub boot: Option<Boot>,
     #[serde(default = "yes")]
     pub verify: bool,
 }
@@ -408,28 +413,39 @@ impl Order {
 
 /// Reads params; the pointer names the field that is wrong where serde can tell it.
 fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
-    let keys: Vec<String> = params.keys().cloned().collect();
-    let alone = |key: &str| {
-        // A field whose value is wrong by itself is found by leaving it out: the complaint changes.
-        let mut rest = params.clone();
-        rest.remove(key);
-        serde_json::from_value::<T>(Value::Object(rest)).err().map(|error| error.to_string())
-    };
     match serde_json::from_value(Value::Object(params.clone())) {
         Ok(value) => Ok(value),
         Err(error) => {
             let text = error.to_string();
-            let pointer = keys
-                .iter()
-                .filter(|_| !text.starts_with("missing field"))
-                .find(|key| text.starts_with(&format!("unknown field `{key}`")) || alone(key).as_ref() != Some(&text))
-                .map_or_else(
-                    || "/params".to_owned(),
-                    |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")),
-                );
-            Err(Refusal::invalid(&pointer, text))
+            let complaint =
+                |params| serde_json::from_value::<T>(Value::Object(params)).err().map(|error| error.to_string());
+            let path =
+                if text.starts_with("missing field") { String::new() } else { wrong(&params, &text, &complaint) };
+            Err(Refusal::invalid(&format!("/params{path}"), text))
         }
     }
+}
+
+/// The field whose value is wrong by itself, as a JSON pointer: without it the complaint changes.
+fn wrong(fields: &Map<String, Value>, text: &str, complaint: &dyn Fn(Map<String, Value>) -> Option<String>) -> String {
+    let changes = |key: &str| {
+        let mut rest = fields.clone();
+        rest.remove(key);
+        complaint(rest).as_deref() != Some(text)
+    };
+    let unknown = |key: &str| text.starts_with(&format!("unknown field `{key}`"));
+    let Some((key, value)) = fields.iter().find(|(key, _)| unknown(key) || changes(key)) else {
+        return String::new();
+    };
+    let inner = match value {
+        Value::Object(inner) => wrong(inner, text, &|inner| {
+            let mut all = fields.clone();
+            all.insert(key.clone(), Value::Object(inner));
+            complaint(all)
+        }),
+        _ => String::new(),
+    };
+    format!("/{}{inner}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Where a request stands; the words of the contract.
