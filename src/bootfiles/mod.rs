@@ -3,8 +3,13 @@
 //! A board asks for 40 to 70 files, most of which are not there, so a look costs a few opens below the folder; the
 //! bytes of a file are read once and shared by all downloads until the file changes.
 
+pub mod check;
+mod config_txt;
 mod file;
 mod folder;
+pub mod import;
+mod material;
+pub mod model;
 mod name;
 mod render;
 #[cfg(test)]

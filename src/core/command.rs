@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::device::Mac;
 use crate::core::image::Digest;
+use crate::core::params::read;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId};
 use crate::core::refusal::Refusal;
@@ -409,43 +409,6 @@ impl Order {
             _ => None,
         }
     }
-}
-
-/// Reads params; the pointer names the field that is wrong where serde can tell it.
-fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
-    match serde_json::from_value(Value::Object(params.clone())) {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            let text = error.to_string();
-            let complaint =
-                |params| serde_json::from_value::<T>(Value::Object(params)).err().map(|error| error.to_string());
-            let path =
-                if text.starts_with("missing field") { String::new() } else { wrong(&params, &text, &complaint) };
-            Err(Refusal::invalid(&format!("/params{path}"), text))
-        }
-    }
-}
-
-/// The field whose value is wrong by itself, as a JSON pointer: without it the complaint changes.
-fn wrong(fields: &Map<String, Value>, text: &str, complaint: &dyn Fn(Map<String, Value>) -> Option<String>) -> String {
-    let changes = |key: &str| {
-        let mut rest = fields.clone();
-        rest.remove(key);
-        complaint(rest).as_deref() != Some(text)
-    };
-    let unknown = |key: &str| text.starts_with(&format!("unknown field `{key}`"));
-    let Some((key, value)) = fields.iter().find(|(key, _)| unknown(key) || changes(key)) else {
-        return String::new();
-    };
-    let inner = match value {
-        Value::Object(inner) => wrong(inner, text, &|inner| {
-            let mut all = fields.clone();
-            all.insert(key.clone(), Value::Object(inner));
-            complaint(all)
-        }),
-        _ => String::new(),
-    };
-    format!("/{}{inner}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// Where a request stands; the words of the contract.
