@@ -12,7 +12,7 @@
 //! 5  http/                       the device side, the operator side
 //! 4  dhcp/ tftp/ bus/ images/ metrics.rs     adapters: translate, never decide
 //! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
-//! 2  store/  script/             paper (SQLite) · pure text (a session -> sh)
+//! 2  store/  script/  bootfiles/  paper (SQLite) · pure text (a session -> sh) · a name -> a boot file
 //! 1  core/                       pure: values, decide, apply              telemetry.rs
 //! ```
 //!
@@ -22,6 +22,7 @@
 //! `app` starts it all. A device's way: `dhcp` → `tftp` → `http::device` → `script` → reports → `core::floor::report`.
 
 mod app;
+mod bootfiles;
 mod bus;
 mod cli;
 mod config;

@@ -157,14 +157,14 @@ impl Agent {
         if let Some(dhcp) = self.dhcp {
             front.spawn("dhcp", move |stop| async move { Ok(dhcp.run(stop).await?) });
         }
-        let (tftp, library) = (self.tftp, images.clone());
+        let (files, tftp, library) = (self.tftp.files(), self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
         front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });
         front.spawn("clock", {
             let ledger = ledger.clone();
             move |stop| async move { tick(ledger, stop).await }
         });
-        let side = http::device::Device::new(ledger.clone(), images.clone(), self.server);
+        let side = http::device::Device::new(ledger.clone(), images.clone(), files, self.server);
         let (devices, router) = (self.devices, http::device::router(side.clone()));
         front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
         front.spawn("image flow", move |stop| async move {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
+/// The command did its work, and what it looked at is not as it should be.
+pub const FOUND: u8 = 1;
 pub const USAGE: u8 = 64;
 /// A program that is needed is not there.
 pub const UNAVAILABLE: u8 = 69;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each thin.
 
+mod bootfiles;
 mod cage;
 mod demo;
 mod exit;
@@ -29,6 +30,8 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Simulate(simulate::Args),
+    #[command(subcommand)]
+    Bootfiles(bootfiles::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

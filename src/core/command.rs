@@ -4,14 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::core::device::Mac;
 use crate::core::image::Digest;
+use crate::core::params::read;
 use crate::core::plan::StoragePath;
-use crate::core::project::{Again, ProjectId};
+use crate::core::project::{Again, Boot, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
@@ -208,6 +208,8 @@ pub struct ProjectCreate {
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
+    #[serde(default)]
+    pub boot: Option<Boot>,
     /// Only `true` is taken: no device passes without a read-back of its medium.
     #[serde(default = "yes")]
     pub verify: bool,
@@ -227,6 +229,9 @@ pub struct ProjectUpdate {
     pub storage: Option<StoragePath>,
     #[serde(default)]
     pub again: Option<Again>,
+    /// Empty lines take the earlier ones away.
+    #[serde(default)]
+    pub boot: Option<Boot>,
     #[serde(default = "yes")]
     pub verify: bool,
 }
@@ -402,32 +407,6 @@ impl Order {
         match self {
             Self::DeviceGet(name) | Self::DeviceAuthorize(name) | Self::DeviceAbort(name) => Some(name.device),
             _ => None,
-        }
-    }
-}
-
-/// Reads params; the pointer names the field that is wrong where serde can tell it.
-fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
-    let keys: Vec<String> = params.keys().cloned().collect();
-    let alone = |key: &str| {
-        // A field whose value is wrong by itself is found by leaving it out: the complaint changes.
-        let mut rest = params.clone();
-        rest.remove(key);
-        serde_json::from_value::<T>(Value::Object(rest)).err().map(|error| error.to_string())
-    };
-    match serde_json::from_value(Value::Object(params.clone())) {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            let text = error.to_string();
-            let pointer = keys
-                .iter()
-                .filter(|_| !text.starts_with("missing field"))
-                .find(|key| text.starts_with(&format!("unknown field `{key}`")) || alone(key).as_ref() != Some(&text))
-                .map_or_else(
-                    || "/params".to_owned(),
-                    |key| format!("/params/{}", key.replace('~', "~0").replace('/', "~1")),
-                );
-            Err(Refusal::invalid(&pointer, text))
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod event;
 pub mod floor;
 pub mod image;
 pub mod observation;
+pub mod params;
 pub mod plan;
 pub mod project;
 pub mod refusal;

@@ -64,6 +64,56 @@ pub enum Again {
     Allow,
 }
 
+/// How a project changes the boot of its devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    #[serde(default)]
+    pub config_txt: ConfigLines,
+}
+
+impl Boot {
+    /// Nothing where there is nothing to say: so empty lines take earlier ones away.
+    pub fn filled(self) -> Option<Self> {
+        (!self.config_txt.as_str().is_empty()).then_some(self)
+    }
+}
+
+/// Lines that are appended to `config.txt`: printable ASCII and newlines, at most 1024 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigLines(String);
+
+impl ConfigLines {
+    /// A quarter of what old firmware reads of the whole file.
+    const LONGEST: usize = 1024;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ConfigLines {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > Self::LONGEST {
+            return Err(format!("{} bytes for config.txt; at most {}", text.len(), Self::LONGEST));
+        }
+        match text.chars().find(|c| !matches!(c, ' '..='~' | '\n')) {
+            Some(c) => Err(format!("lines for config.txt are printable ASCII and newlines, not {c:?}")),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+serde_by_text!(ConfigLines);
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
     pub id: ProjectId,
@@ -74,6 +124,9 @@ pub struct Project {
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
+    /// What its devices get while they boot, beside the files of the project's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
     pub active: bool,
     /// Rises by one with every change; `if_match` compares it.
     pub revision: u64,
@@ -93,5 +146,15 @@ mod tests {
         assert_eq!(slug("../../etc").as_deref(), Some("etc"));
         assert_eq!(slug("ü!"), None);
         assert_eq!(slug(&"x".repeat(100)).map(|s| s.len()), Some(64));
+    }
+
+    #[test]
+    fn lines_for_config_txt_are_short_and_plain() {
+        for good in ["", "dtoverlay=dwc2", "[cm4]\na=1\n\n[all]\n", &"x".repeat(1024)] {
+            assert_eq!(good.parse::<ConfigLines>().unwrap().as_str(), good);
+        }
+        for wrong in ["a\rb", "a\0b", "a\tb", "é", "\x7f", &"x".repeat(1025)] {
+            assert!(wrong.parse::<ConfigLines>().is_err(), "{wrong:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What an input is answered with, besides its events.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use crate::core::command::Reply;
 use crate::core::device::{Family, Mac, Serial8};
 use crate::core::plan::SessionId;
+use crate::core::project::ProjectId;
 use crate::core::refusal::Refusal;
 use crate::core::session::{Session, StepName};
 use crate::core::time::Timestamp;
@@ -46,11 +48,21 @@ pub struct Lease {
 }
 
 /// Whose address it is: what the boot-file engine needs to know, read without waiting for the writer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     pub mac: Mac,
     pub serial8: Option<Serial8>,
     pub family: Option<Family>,
+    /// The one that the device would get now.
+    pub project: Option<Arc<BootProject>>,
+}
+
+/// What of a project counts while a device boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootProject {
+    pub id: ProjectId,
+    /// Lines for `config.txt`.
+    pub config_txt: Option<String>,
 }
 
 /// Progress of a running step: at most one a second and device; never stored.

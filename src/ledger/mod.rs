@@ -193,7 +193,7 @@ impl Ledger {
 
     /// Who has this address, without waiting for the writer.
     pub fn tenant(&self, address: Ipv4Addr) -> Option<Tenant> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
 
     /// False after a commit failed, until one succeeds again.
@@ -203,5 +203,10 @@ impl Ledger {
 
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// For what outlives a handle.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 }

@@ -18,7 +18,7 @@ use crate::core::observation::{
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
-use crate::core::view::Answer;
+use crate::core::view::{Answer, DhcpVerdict};
 use crate::ledger::writer::Writer;
 use crate::ledger::{Clock, Ledger, Receipt, SubmitError};
 
@@ -129,6 +129,43 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
     assert_eq!(receipt.events[0].name, "device.provisioned");
     let again = report(Reported::Finished).await.unwrap();
     assert!(again.events.is_empty(), "the same report again changes nothing");
+}
+
+#[tokio::test]
+async fn who_has_an_address_is_known_with_the_project_that_it_would_get() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::by_hand(START);
+    let (ledger, thread) = open(folder.path(), &clock);
+    with_project(&ledger).await;
+    let ask = DhcpAsk {
+        kind: DhcpKind::Discover,
+        mac: Mac::new([2, 0, 0, 0, 0, 1]),
+        identity: Some(BootIdentity { family: Family::Pi5, revision: None, serial8: Some(Serial8(7)) }),
+        circuit: None,
+        requested: None,
+        anyone: false,
+        proxy: false,
+    };
+    let verdict = ledger.submit(Input::Observed(Observation::Dhcp(ask))).await.unwrap().answer;
+    let Answer::Dhcp(DhcpVerdict::Lease(lease)) = verdict else { panic!("{verdict:?}") };
+    let project = |ledger: &Ledger| ledger.tenant(lease.address).unwrap().project;
+    let tenant = ledger.tenant(lease.address).unwrap();
+    assert_eq!((tenant.serial8, tenant.family), (Some(Serial8(7)), Some(Family::Pi5)));
+    assert_eq!(project(&ledger).unwrap().id.as_str(), "gateway");
+    let lines = r#"{"params":{"project":"gateway","boot":{"config_txt":"a=1"}}}"#;
+    order(&ledger, "project.update", lines).await;
+    assert_eq!(project(&ledger).unwrap().config_txt.as_deref(), Some("a=1"));
+    order(&ledger, "project.create", r#"{"params":{"name":"Other","image":"a.img","active":true}}"#).await;
+    assert_eq!(project(&ledger).unwrap().id.as_str(), "other");
+    order(&ledger, "project.deactivate", r#"{"params":{"project":"other"}}"#).await;
+    assert_eq!(project(&ledger), None);
+    order(&ledger, "project.activate", r#"{"params":{"project":"gateway"}}"#).await;
+    drop(ledger);
+    thread.join().unwrap();
+    let (ledger, _) = open(folder.path(), &clock);
+    // The thread has published its tenants before it answers anyone.
+    ledger.submit(Input::Tick).await.unwrap();
+    assert_eq!(project(&ledger).unwrap().config_txt.as_deref(), Some("a=1"), "also after a restart");
 }
 
 #[tokio::test]

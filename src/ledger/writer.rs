@@ -298,6 +298,9 @@ impl Writer {
         if draft.notes.iter().any(moved) {
             self.update_tenants(draft);
         }
+        if !draft.projects.is_empty() {
+            self.update_projects();
+        }
         if !draft.events.is_empty() {
             self.announce.send_replace(self.seq);
         }
@@ -313,6 +316,18 @@ impl Writer {
             mac,
             serial8: device.and_then(crate::core::floor::Device::serial8),
             family: device.and_then(|device| device.identity).map(|identity| identity.family),
+            project: self.floor.boot_project(mac).map(Arc::new),
+        }
+    }
+
+    /// A project has changed, and with it what the devices that have an address would get.
+    fn update_projects(&self) {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        for tenant in tenants.values_mut() {
+            let project = self.floor.boot_project(tenant.mac);
+            if tenant.project.as_deref() != project.as_ref() {
+                tenant.project = project.map(Arc::new);
+            }
         }
     }
 

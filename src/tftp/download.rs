@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tracing::{debug, warn};
 
+use crate::bootfiles::BootFile;
 use crate::core::observation::{FileResult, FileServed};
 use crate::ledger::Ledger;
-use crate::tftp::bootfiles::BootFile;
 use crate::tftp::notes::{self, Note};
 use crate::tftp::packet::{Packet, Request, code};
 use crate::tftp::transfer::{End, Transfer};

@@ -4,7 +4,6 @@
 //! All of it runs on one thread of its own: a download is an ACK in and a block out, very often and very little at a
 //! time, and must neither wait for the rest of the station nor hold it up.
 
-pub mod bootfiles;
 mod download;
 mod notes;
 pub mod packet;
@@ -29,9 +28,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::bootfiles::{BootFiles, NotServed};
 use crate::core::observation::FileResult;
 use crate::ledger::Ledger;
-use crate::tftp::bootfiles::{BootFiles, NotServed};
 use crate::tftp::download::{Desk, bind};
 use crate::tftp::notes::{Note, WAITING, carry};
 use crate::tftp::packet::{Packet, Request, code};
@@ -53,7 +52,7 @@ pub struct Settings {
 /// The server with its socket bound.
 pub struct Tftp {
     inbox: Socket,
-    files: BootFiles,
+    files: Arc<BootFiles>,
     desk: Desk,
     notes: mpsc::Receiver<Note>,
 }
@@ -75,7 +74,13 @@ impl Tftp {
             ledger,
             notes: sender,
         };
-        Ok(Self { inbox, files: BootFiles::new(settings.bootfiles, settings.devices_http), desk, notes })
+        let files = Arc::new(BootFiles::new(settings.bootfiles, settings.devices_http));
+        Ok(Self { inbox, files, desk, notes })
+    }
+
+    /// What it serves, for another protocol to serve too.
+    pub fn files(&self) -> Arc<BootFiles> {
+        Arc::clone(&self.files)
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -124,7 +129,7 @@ impl Tftp {
 
 /// Takes requests and starts downloads.
 struct Counter {
-    files: BootFiles,
+    files: Arc<BootFiles>,
     desk: Arc<Desk>,
     downloads: JoinSet<Key>,
     active: HashSet<Key>,
@@ -161,7 +166,11 @@ impl Counter {
             metrics::counter!("bootline_tftp_requests_dropped_total").increment(1);
             return;
         }
-        match self.files.find(&request.file) {
+        let tenant = match peer.ip() {
+            IpAddr::V4(address) => self.desk.ledger.tenant(address),
+            IpAddr::V6(_) => None,
+        };
+        match self.files.find(&request.file, tenant.as_ref()) {
             Ok(file) => {
                 self.active.insert(key.clone());
                 let desk = Arc::clone(&self.desk);

@@ -4,6 +4,7 @@
 
 mod agent;
 mod board;
+mod bootfiles;
 mod broker;
 mod cage;
 mod demo;

@@ -9,7 +9,7 @@ use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor};
 use crate::core::image::Image;
-use crate::core::project::{Project, ProjectId};
+use crate::core::project::{Boot, Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
@@ -94,6 +94,7 @@ impl Floor {
             image: self.find_image(&wanted.image)?.id,
             storage: wanted.storage.clone(),
             again: wanted.again,
+            boot: wanted.boot.clone().and_then(Boot::filled),
             active: wanted.active,
             revision: 1,
             created_at: now,
@@ -125,6 +126,7 @@ impl Floor {
             image,
             storage: wanted.storage.clone().unwrap_or_else(|| project.storage.clone()),
             again: wanted.again.unwrap_or(project.again),
+            boot: wanted.boot.clone().map_or_else(|| project.boot.clone(), Boot::filled),
             revision: project.revision + 1,
             updated_at: now,
             ..project.clone()

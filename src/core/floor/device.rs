@@ -14,6 +14,7 @@ use crate::core::project::{Again, Project};
 use crate::core::refusal::Refusal;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
+use crate::core::view::BootProject;
 
 /// How often a device is said to be refused for the same reason.
 const REFUSAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -153,6 +154,13 @@ impl Floor {
             );
         }
         Ok(project)
+    }
+
+    /// What of the project that a device would get now counts while it boots.
+    pub fn boot_project(&self, mac: Mac) -> Option<BootProject> {
+        let project = self.may_start(mac).ok()?;
+        let config_txt = project.boot.as_ref().map(|boot| boot.config_txt.to_string());
+        Some(BootProject { id: project.id.clone(), config_txt })
     }
 
     /// Says that a device was refused, unless that was said lately.

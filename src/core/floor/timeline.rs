@@ -10,6 +10,8 @@ use crate::core::time::Timestamp;
 use crate::core::timeline::{Moment, What};
 use crate::core::view::DhcpVerdict;
 
+/// start4.elf of some years ignores a `config.txt` beyond 4096 bytes (raspberrypi/firmware#1012).
+const CONFIG_LIMIT: u64 = 4096;
 /// Warnings that one boot can collect; a board in a loop says the same again and again.
 const MOST_WARNINGS: usize = 16;
 
@@ -22,6 +24,11 @@ impl Floor {
         for file in files.iter().filter(|file| file.result == FileResult::Aborted) {
             // To the bootloader such a file does not exist: it goes on without it, with another kernel for example.
             let text = format!("boot file {} was cut off after {} bytes", file.name, file.bytes);
+            facts.push(Note::BootWarned { mac, session, text }.into());
+        }
+        let long = |file: &&FileServed| file.result == FileResult::Sent && file.bytes >= CONFIG_LIMIT;
+        for file in files.iter().filter(|file| file.name.rsplit('/').next() == Some("config.txt")).filter(long) {
+            let text = format!("{} has {} bytes; firmware may ignore it from {CONFIG_LIMIT} on", file.name, file.bytes);
             facts.push(Note::BootWarned { mac, session, text }.into());
         }
         facts

@@ -1,12 +1,14 @@
 //! The device side (`contract.md` §3): the script, the image, the reports. Asking for a script is open by nature; all
 //! that follows is done with the token of the session.
 
+mod boot;
 mod flow;
 mod form;
 mod query;
 mod report;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -21,11 +23,13 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 use uuid::Uuid;
 
+use crate::bootfiles::BootFiles;
 use crate::core::observation::{Input, Observation, Report, ScriptAsk};
 use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::view::Answer;
+use crate::http::device::boot::Served;
 use crate::http::device::flow::{Counted, Flows};
 use crate::http::device::query::Asked;
 use crate::http::error::Failure;
@@ -45,20 +49,22 @@ const PROGRESS_SECONDS: u16 = 2;
 pub struct Device {
     ledger: Ledger,
     images: Images,
+    files: Arc<BootFiles>,
     setting: Setting,
     flows: Flows,
+    served: Served,
 }
 
 impl Device {
     /// `server` is where devices reach this side.
-    pub fn new(ledger: Ledger, images: Images, server: SocketAddr) -> Self {
+    pub fn new(ledger: Ledger, images: Images, files: Arc<BootFiles>, server: SocketAddr) -> Self {
         let setting = Setting { server, progress_seconds: PROGRESS_SECONDS };
-        Self { ledger, images, setting, flows: Flows::default() }
+        Self { ledger, images, files, setting, flows: Flows::default(), served: Served::default() }
     }
 
-    /// Tells the ledger how images flow, until `stop`.
+    /// Tells the ledger how images flow and which boot files went out, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        self.flows.run(&self.ledger, stop).await;
+        tokio::join!(self.flows.run(&self.ledger, stop.clone()), self.served.run(&self.ledger, stop));
     }
 
     async fn script(&self, peer: SocketAddr, query: &str) -> Result<String, Refusal> {
@@ -99,6 +105,7 @@ pub fn router(device: Device) -> Router {
     Router::new()
         // HEAD would begin a session and throw its script away.
         .route("/scriptexecute", get(give_script).head(async || StatusCode::METHOD_NOT_ALLOWED))
+        .route("/boot/{*path}", get(boot::give_file))
         .route(&session("image"), get(give_image))
         .route(&session("report"), post(take_report))
         .route(&session("progress"), post(take_progress))

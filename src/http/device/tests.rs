@@ -14,8 +14,12 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::core::address::Pool;
 use crate::core::command::{Envelope, Status, Transport};
+use crate::core::device::{BootIdentity, Family, Mac};
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::Image;
+use crate::core::observation::{DhcpAsk, DhcpKind};
+use crate::core::timeline::What;
+use crate::core::view::DhcpVerdict;
 use crate::ledger::Clock;
 
 const QUERY: &str = "serial=10000000a1b2c3d4&model=Raspberry+Pi+Compute+Module+4&storagesize=15269888\
@@ -64,7 +68,11 @@ impl World {
         let images = Images::open(data.path(), ledger.clone()).unwrap();
         let upload = stream::iter([Ok::<_, Infallible>(Bytes::from_static(BODY))]);
         let image = images.take("a.img", || Ok(None), upload).await.unwrap();
-        let device = Device::new(ledger.clone(), images.clone(), "192.168.5.1:80".parse().unwrap());
+        let server = "192.168.5.1:80".parse().unwrap();
+        let boot = data.path().join("boot");
+        fs::create_dir(&boot).unwrap();
+        let files = Arc::new(BootFiles::new(boot, "192.168.5.1:80".parse().unwrap()));
+        let device = Device::new(ledger.clone(), images.clone(), files, server);
         Self { data, ledger, images, device, image }
     }
 
@@ -271,11 +279,106 @@ async fn an_image_whose_file_is_gone_is_said_as_such() {
 }
 
 #[tokio::test]
+async fn boot_files_have_their_tftp_names_below_boot() {
+    let world = World::new().await;
+    let boot = world.data.path().join("boot");
+    fs::write(boot.join("boot.img"), [7; 1000]).unwrap();
+    fs::write(boot.join("pieeprom.upd"), "flash").unwrap();
+    fs::write(boot.join("BOOTAA64.EFI"), "efi").unwrap();
+    std::os::unix::fs::symlink("../bootline.db", boot.join("out")).unwrap();
+    let get = async |path: &str| world.send(Request::get(format!("/boot/{path}")), Body::empty()).await;
+    for path in ["boot.img", "/boot.img", "c0ffee12/boot.img", "c0ffee12//boot.img", "boot%2Eimg"] {
+        let answered = get(path).await;
+        assert_eq!((answered.status, answered.body.len()), (200, 1000), "{path}");
+        assert_eq!(answered.headers[header::CONTENT_LENGTH], "1000");
+        assert_eq!(answered.headers[header::CONTENT_TYPE], "application/octet-stream");
+    }
+    assert_eq!(get("BOOTAA64.EFI").await.headers[header::CONTENT_TYPE], "application/efi");
+    let line = get("cmdline.txt").await.body;
+    assert!(line.contains("http://192.168.5.1/scriptexecute"), "{line}");
+    for path in
+        ["none", "out", "pieeprom.upd", "../bootline.db", "%2e%2e/bootline.db", "..%2Fbootline.db", "%2Fetc%2Fpasswd"]
+    {
+        let answered = get(path).await;
+        assert_eq!((answered.status, &*answered.body), (404, "file not found\n"), "{path}");
+        assert_eq!(answered.headers[header::CONTENT_LENGTH], "15");
+    }
+}
+
+#[tokio::test]
+async fn a_boot_file_has_a_length_before_it_is_fetched_and_may_be_fetched_in_parts() {
+    let world = World::new().await;
+    let bytes: Vec<u8> = (0..=255).collect();
+    fs::write(world.data.path().join("boot/boot.img"), &bytes).unwrap();
+    // EDK2 asks by HEAD how large the file is, and does without what has no length.
+    let head = Request::head("/boot/boot.img").header(header::USER_AGENT, "UefiHttpBoot/1.0");
+    let head = world.send(head, Body::empty()).await;
+    assert_eq!((head.status, &head.headers[header::CONTENT_LENGTH], &*head.body), (200, &"256".parse().unwrap(), ""));
+    let part = async |range: &str| {
+        let request = Request::get("/boot/boot.img").header(header::RANGE, range);
+        let answered = world.send(request, Body::empty()).await;
+        let said = answered.headers.get(header::CONTENT_RANGE).map(|value| value.to_str().unwrap().to_owned());
+        (answered.status, said.unwrap_or_default(), answered.body.len())
+    };
+    assert_eq!(part("bytes=0-9").await, (206, "bytes 0-9/256".to_owned(), 10));
+    assert_eq!(part("bytes=50-99").await, (206, "bytes 50-99/256".to_owned(), 50));
+    assert_eq!(part("bytes=100-100").await, (206, "bytes 100-100/256".to_owned(), 1));
+    assert_eq!(part("bytes=90-99999999999").await.1, "bytes 90-255/256");
+    assert_eq!(part("bytes=128-").await.1, "bytes 128-255/256");
+    assert_eq!(part("bytes=-16").await.1, "bytes 240-255/256");
+    assert_eq!(part("bytes=256-").await, (416, "bytes */256".to_owned(), 14));
+    for whole in ["bytes=9-0", "bytes=0-1,3-4", "lines=1-2", "bytes=x"] {
+        assert_eq!(part(whole).await.0, 200, "{whole}");
+    }
+}
+
+#[tokio::test]
+async fn a_boot_file_is_for_the_device_that_has_the_address_and_is_noted_in_its_timeline() {
+    let world = World::new().await.with_project().await;
+    let boot = world.data.path().join("boot");
+    for place in ["2712", "projects/gateway"] {
+        fs::create_dir_all(boot.join(place)).unwrap();
+    }
+    fs::write(boot.join("2712/kernel8.img"), "of the family").unwrap();
+    fs::write(boot.join("projects/gateway/boot.img"), "of the project").unwrap();
+    let mac: Mac = "020000000001".parse().unwrap();
+    let ask = DhcpAsk {
+        kind: DhcpKind::Discover,
+        mac,
+        identity: Some(BootIdentity { family: Family::Pi5, revision: None, serial8: None }),
+        circuit: None,
+        requested: None,
+        anyone: false,
+        proxy: false,
+    };
+    let verdict = world.ledger.submit(Input::Observed(Observation::Dhcp(ask))).await.unwrap().answer;
+    let Answer::Dhcp(DhcpVerdict::Lease(lease)) = verdict else { panic!("{verdict:?}") };
+    let peer = SocketAddr::new(lease.address.into(), 40_000);
+    for (name, text) in
+        [("kernel8.img", "of the family"), ("boot.img", "of the project"), ("none.img", "file not found\n")]
+    {
+        let request = Request::get(format!("/boot/{name}")).extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+        let response = router(world.device.clone()).oneshot(request).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(body, text, "{name}");
+    }
+    world.device.served.tell(&world.ledger).await;
+    let timeline = world.ledger.timeline(mac).await.unwrap();
+    let files: Vec<(&str, u64, &str)> = timeline
+        .iter()
+        .filter(|moment| moment.what == What::File)
+        .map(|moment| (moment.name.as_str(), moment.bytes, moment.result.as_str()))
+        .collect();
+    assert_eq!(files, [("kernel8.img", 13, "sent"), ("boot.img", 14, "sent"), ("none.img", 0, "missing")]);
+}
+
+#[tokio::test]
 async fn a_simulated_device_runs_its_script_to_the_end() {
     let world = World::new().await.with_project().await;
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let device = Device::new(world.ledger.clone(), world.images.clone(), address);
+    let files = Arc::clone(&world.device.files);
+    let device = Device::new(world.ledger.clone(), world.images.clone(), files, address);
     let service = router(device).into_make_service_with_connect_info::<SocketAddr>();
     let serving = tokio::spawn(async move { axum::serve(socket, service).await });
     let medium = world.data.path().join("medium");

@@ -80,3 +80,59 @@ fn a_boot_leaves_its_packets_and_texts_and_a_stranger_leaves_nothing() {
         assert_eq!(world.moments(input), []);
     }
 }
+
+#[test]
+fn a_config_txt_that_old_firmware_ignores_is_a_warning() {
+    let mut world = World::ready();
+    let DhcpVerdict::Lease(lease) = world.discover(1) else { panic!("no offer") };
+    for (name, bytes, result) in [
+        ("c0ffee12/config.txt", 4095, FileResult::Sent),
+        ("c0ffee12/config.txt", 4096, FileResult::Missing),
+        ("start4.elf", 2_000_000, FileResult::Sent),
+        ("c0ffee12/config.txt", 4096, FileResult::Sent),
+    ] {
+        let files = vec![FileServed { bytes, ..served(name, result, world.now) }];
+        world.tell(Observation::BootFiles { address: lease.address, files }).unwrap();
+    }
+    let warnings = &world.floor.device(mac(1)).unwrap().boot_warnings;
+    assert_eq!(*warnings, ["c0ffee12/config.txt has 4096 bytes; firmware may ignore it from 4096 on"]);
+}
+
+#[test]
+fn the_lines_of_a_project_are_set_changed_and_taken_away_by_command() {
+    let mut world = World::ready();
+    let lines = |world: &World| world.floor.boot_project(mac(1)).unwrap().config_txt;
+    let update = |world: &mut World, boot: &str| {
+        world.order("project.update", &format!(r#"{{"project":"gateway","boot":{boot}}}"#)).map(drop)
+    };
+    assert_eq!(lines(&world), None);
+    update(&mut world, r#"{"config_txt":"dtoverlay=dwc2\n"}"#).unwrap();
+    assert_eq!(lines(&world).as_deref(), Some("dtoverlay=dwc2\n"));
+    world.order("project.update", r#"{"project":"gateway","name":"Other"}"#).unwrap();
+    assert_eq!(lines(&world).as_deref(), Some("dtoverlay=dwc2\n"), "what is not named stays");
+    update(&mut world, r#"{"config_txt":""}"#).unwrap();
+    assert_eq!(lines(&world), None);
+    let long = format!(r#"{{"config_txt":"{}"}}"#, "x".repeat(1025));
+    for (boot, pointer) in [
+        (r#"{"config_txt":"a\r\n"}"#, "/params/boot/config_txt"),
+        (&long, "/params/boot/config_txt"),
+        (r#"{"config_txt":7}"#, "/params/boot/config_txt"),
+        (r#"{"cmdline_txt":"quiet"}"#, "/params/boot/cmdline_txt"),
+        (r#"{"config_txt":"ok","x":1}"#, "/params/boot/x"),
+        (r#""dtoverlay=dwc2""#, "/params/boot"),
+    ] {
+        let refusal = update(&mut world, boot).unwrap_err();
+        assert_eq!(refusal.errors[0].pointer, pointer, "{boot} {refusal}");
+    }
+}
+
+#[test]
+fn a_device_that_would_get_no_project_boots_without_one() {
+    let mut world = World::ready();
+    world.provision(1);
+    assert_eq!(world.floor.boot_project(mac(1)), None);
+    world.order("device.authorize", r#"{"device":"020000000001"}"#).unwrap();
+    assert_eq!(world.floor.boot_project(mac(1)).unwrap().id.as_str(), "gateway");
+    world.order("project.deactivate", r#"{"project":"gateway"}"#).unwrap();
+    assert_eq!(world.floor.boot_project(mac(1)), None);
+}
