@@ -205,7 +205,6 @@ pub fn prepare_folder(root: &Path) -> std::io::Result<()> {
         ("elsewhere", Path::new("../outside")),
         ("loop", Path::new("loop")),
         ("proc", Path::new("/proc/self/root")),
-        ("hidden", Path::new("pieeprom.upd")),
     ] {
         symlink(to, inside.join(name))?;
     }
