@@ -17,7 +17,8 @@ const DEVICES: usize = 20;
 const KILLS: usize = 5;
 const FIRST: &str = "02:00:00:10:00:00";
 
-fn config(folder: &Path, broker: u16) {
+/// `mqtt` is a word or a YAML map.
+fn config(folder: &Path, mqtt: &str) {
     let bootfiles = folder.join("bootfiles");
     fs::create_dir(&bootfiles).unwrap();
     for name in ["start4.elf", "fixup4.dat", "kernel.img", "scriptexecute.img", "bcm2711-rpi-cm4.dtb"] {
@@ -25,7 +26,7 @@ fn config(folder: &Path, broker: u16) {
     }
     let text = format!(
         "station: {{id: st-test}}\nnetwork: {{interface: br0, address: 192.168.5.1/16}}\n\
-         sessions: {{silence: 5s, max_attempts: 50}}\nbus: {{mqtt: {{url: 'mqtt://127.0.0.1:{broker}'}}}}\n\
+         sessions: {{silence: 5s, max_attempts: 50}}\nbus: {{mqtt: {mqtt}}}\n\
          data: {0}/data\nbootfiles: {0}/bootfiles\n",
         folder.display()
     );
@@ -63,9 +64,17 @@ impl Line {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{path}: {error}: {output:?}"))
     }
 
-    /// Powers all devices on; the last line is the result.
-    fn power(&self) -> (Child, Receiver<String>) {
-        let count = DEVICES.to_string();
+    /// Takes in a small image and a project that gives it to every device.
+    fn project(&self) {
+        let image = self.folder.path().join("a.img");
+        fs::write(&image, vec![9; 1 << 20]).unwrap();
+        self.curl(&["--data-binary", &format!("@{}", image.display())], "/api/v1/images?name=a.img");
+        self.curl(&["-d", r#"{"name":"Fleet","image":"a.img","again":"allow","active":true}"#], "/api/v1/projects");
+    }
+
+    /// Powers devices on; the last line is the result.
+    fn power(&self, devices: usize) -> (Child, Receiver<String>) {
+        let count = devices.to_string();
         let mut simulate: Command = self.net.command(env!("CARGO_BIN_EXE_bootline"));
         simulate.args([
             "simulate",
@@ -118,20 +127,17 @@ fn a_fleet_that_boots_through_power_cuts_leaves_a_whole_history() {
     let mut broker = Mosquitto::start_by(net.door());
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
     let folder = tempfile::tempdir().unwrap();
-    config(folder.path(), broker.port);
+    config(folder.path(), &format!("{{url: 'mqtt://127.0.0.1:{}'}}", broker.port));
     let mut line = Line { net, folder, agent: None };
     line.start();
-    let image = line.folder.path().join("a.img");
-    fs::write(&image, vec![9; 1 << 20]).unwrap();
-    line.curl(&["--data-binary", &format!("@{}", image.display())], "/api/v1/images?name=a.img");
-    line.curl(&["-d", r#"{"name":"Fleet","image":"a.img","again":"allow","active":true}"#], "/api/v1/projects");
+    line.project();
 
     let mut heard = Vec::new();
-    let (mut disturbed, _) = line.power();
+    let (mut disturbed, _) = line.power(DEVICES);
     disturb(&mut line, &mut broker, &subscriber, &mut heard);
     // Some of them may have failed: then they say so, and the next power-on mends it.
     disturbed.wait().unwrap();
-    let (mut calm, lines) = line.power();
+    let (mut calm, lines) = line.power(DEVICES);
     let result: Value = serde_json::from_str(&lines.iter().last().unwrap()).unwrap();
     assert!(calm.wait().unwrap().success(), "{result}");
 
@@ -145,4 +151,76 @@ fn a_fleet_that_boots_through_power_cuts_leaves_a_whole_history() {
     for session in line.curl(&[], "/api/v1/sessions?limit=1000")["sessions"].as_array().unwrap() {
         assert!(!session["outcome"].is_null(), "a session without an outcome: {session}");
     }
+}
+
+/// `what name result` of each row of a timeline.
+fn rows(page: &Value) -> Vec<String> {
+    let timeline = page["timeline"].as_array().unwrap_or_else(|| panic!("{page}"));
+    let word = |moment: &Value, field: &str| moment[field].as_str().unwrap().to_owned();
+    timeline.iter().map(|row| format!("{} {} {}", word(row, "what"), word(row, "name"), word(row, "result"))).collect()
+}
+
+#[test]
+fn a_session_shows_how_its_device_came_up() {
+    let Some(net) = Net::make() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    config(folder.path(), "off");
+    let mut line = Line { net, folder, agent: None };
+    line.start();
+    line.project();
+    let (mut device, _) = line.power(1);
+    assert!(device.wait().unwrap().success());
+
+    let path = format!("/api/v1/devices/{}", FIRST.replace(':', ""));
+    let begun = std::time::Instant::now();
+    // The boot files of the last second come a second later.
+    let known = loop {
+        let known = line.curl(&[], &path);
+        if rows(&known).iter().any(|row| row.ends_with("scriptexecute.img sent")) {
+            break known;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{known}");
+    };
+    let boot = &known["device"]["boot"];
+    assert!(boot["files"].as_u64() >= Some(3) && boot["missing"].as_u64() >= Some(1), "{boot}");
+    assert!(boot["bytes"].as_u64() >= Some(150_000), "{boot}");
+
+    let id = known["sessions"][0]["session"].as_str().unwrap();
+    let session = line.curl(&[], &format!("/api/v1/sessions/{id}"));
+    let shown = rows(&session);
+    assert_eq!(shown[0], "boot dhcp ");
+    let position = |row: &str| {
+        shown.iter().position(|shown| shown.starts_with(row)).unwrap_or_else(|| panic!("no {row}: {shown:?}"))
+    };
+    let order = [
+        "boot dhcp",
+        "dhcp discover offer 192.168.",
+        "dhcp request ack 192.168.",
+        "file ",
+        "script scriptexecute started",
+    ];
+    assert!(order.windows(2).all(|pair| position(pair[0]) < position(pair[1])), "{shown:?}");
+    assert!(shown.iter().any(|row| row.starts_with("file ") && row.ends_with(" missing")), "{shown:?}");
+    let kernel = session["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["name"].as_str().unwrap().ends_with("start4.elf") && row["result"] == "sent");
+    assert_eq!(kernel.unwrap()["bytes"], 50_000);
+    assert!(session["timeline"].as_array().unwrap().iter().all(|row| row["at"].is_string()));
+
+    let events = line.curl(&[], "/api/v1/events?limit=1000");
+    let of = |kind: &str| {
+        let found = events["events"].as_array().unwrap().iter().find(|event| event["type"] == kind);
+        found.unwrap_or_else(|| panic!("no {kind}"))["data"].clone()
+    };
+    let (discovered, started) = (of("io.bootline.device.discovered.v1"), of("io.bootline.device.started.v1"));
+    assert_eq!(
+        (discovered["model"].as_str(), discovered["memory_mb"].as_u64()),
+        (Some("CM4"), Some(4096)),
+        "{discovered}"
+    );
+    let told = &started["boot"];
+    assert_eq!((&told["via"], &told["address"]), (&"dhcp".into(), &discovered["address"]), "{told}");
+    assert!(told["duration_ms"].as_u64() > Some(0) && told["discovered_at"].is_string(), "{told}");
 }
