@@ -218,7 +218,7 @@ pub fn path(root: &Path, bytes: &[u8]) {
         let read = match files.find(asked) {
             Ok(file) => file.read().unwrap_or_else(|fault| panic!("{asked:?}: {fault}")),
             Err(NotServed::Missing | NotServed::Denied) => continue,
-            Err(fault) => panic!("{asked:?}: {fault}"),
+            Err(fault) => panic!("{asked:?}: {fault:?}"),
         };
         let is_built_in = asked.trim_end_matches(['/', '.']).ends_with("cmdline.txt");
         assert!(read.starts_with(b"inside") || is_built_in, "{asked:?} gets {read:?}");

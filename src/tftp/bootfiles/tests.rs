@@ -162,3 +162,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_link_is_followed_while_files_are_renamed_elsewhere() {
+    let mut world = world();
+    std::os::unix::fs::symlink("../start4.elf", world.files.folder.join("overlays/up.elf")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (a, b) = (other.path().join("a"), other.path().join("b"));
+    fs::write(&a, "").unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&a, &b).unwrap();
+                fs::rename(&b, &a).unwrap();
+            }
+        });
+        for _ in 0..10_000 {
+            let found = world.files.find("overlays/up.elf").map(drop);
+            if found.is_err() {
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            found.unwrap();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
