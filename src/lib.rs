@@ -5,12 +5,12 @@
 //! Rooms on floors; every arrow runs down (`tests/it/tidy.rs` holds the table):
 //!
 //! ```text
-//! 9  main.rs                     arguments in, exit code out
+//! 9  main.rs  fuzz.rs            arguments in, exit code out · the parsers' doors for random bytes
 //! 8  cli/                        one file a subcommand
 //! 7  app/   simulator/           bind, start, wait, stop · the device's side of the wire
 //! 6  config/                     YAML and environment -> a Config that can run
 //! 5  http/                       the device side, the operator side
-//! 4  dhcp/ tftp/ bus/ images/ metrics.rs     adapters: translate, never decide
+//! 4  dhcp/ tftp/ netconsole/ bus/ images/ metrics.rs     adapters: translate, never decide
 //! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
 //! 2  store/  script/  bootfiles/  paper (SQLite) · pure text (a session -> sh) · a name -> a boot file
 //! 1  core/                       pure: values, decide, apply              telemetry.rs
@@ -28,10 +28,13 @@ mod cli;
 mod config;
 mod core;
 mod dhcp;
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 mod images;
 mod ledger;
 mod metrics;
+mod netconsole;
 mod script;
 mod simulator;
 mod store;

@@ -24,6 +24,7 @@ use crate::http::{self, Listener};
 use crate::images::Images;
 use crate::ledger::{Clock, Ledger};
 use crate::metrics::Metrics;
+use crate::netconsole::Netconsole;
 use crate::tftp::{self, Tftp};
 
 /// How long those who talk to devices and operators may take to stop.
@@ -40,6 +41,7 @@ pub struct Agent {
     images: Images,
     dhcp: Option<Dhcp>,
     tftp: Tftp,
+    netconsole: Option<Netconsole>,
     devices: Listener,
     operators: Listener,
     bus: Bus,
@@ -74,6 +76,7 @@ impl Agent {
         };
         let mtu = interface.mtu().await?;
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
+        let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
         let devices = Listener::bind("devices", config.http.devices.into()).await?;
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
@@ -88,6 +91,7 @@ impl Agent {
             images,
             dhcp,
             tftp,
+            netconsole,
             devices,
             operators,
             bus,
@@ -156,6 +160,9 @@ impl Agent {
         let mut front = Tasks::default();
         if let Some(dhcp) = self.dhcp {
             front.spawn("dhcp", move |stop| async move { Ok(dhcp.run(stop).await?) });
+        }
+        if let Some(netconsole) = self.netconsole {
+            front.spawn("netconsole", move |stop| async move { Ok(netconsole.run(stop).await?) });
         }
         let (files, tftp, library) = (self.tftp.files(), self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });

@@ -35,7 +35,10 @@ impl<'a> Folder<'a> {
             // A pipe in the folder must not hold us up.
             .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let file = match openat2(&self.handle, Path::new(path), how) {
+        // The kernel gives up on a ".." in a link while anything on the machine is renamed.
+        let mut tries = (0..TRIES).map(|_| openat2(&self.handle, Path::new(path), how));
+        let opened = tries.find(|opened| !matches!(opened, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN));
+        let file = match opened {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => {
                 return Err(NotServed::Missing);
@@ -73,3 +76,5 @@ impl<'a> Folder<'a> {
 
 /// No bootloader takes more; whoever puts a disk image here has mistaken the folder.
 pub const LARGEST: u64 = 256 << 20;
+/// One of a hundred fails while another process renames without a pause.
+const TRIES: u32 = 32;

@@ -317,6 +317,27 @@ fn a_set_that_is_made_while_the_station_runs_is_used_at_once() {
     assert_eq!(world.text_for("new.bin", Some(&client)), Ok("dc-a6-32-01-36-c2".to_owned()));
 }
 
+#[test]
+fn a_link_is_followed_while_files_are_renamed_elsewhere() {
+    let world = world();
+    symlink("../start4.elf", world.boot.join("overlays/up.elf")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let (a, b) = (other.path().join("a"), other.path().join("b"));
+    fs::write(&a, "").unwrap();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&a, &b).unwrap();
+                fs::rename(&b, &a).unwrap();
+            }
+        });
+        let found: Vec<_> = (0..10_000).map(|_| world.text("overlays/up.elf")).filter(Result::is_err).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(found, []);
+    });
+}
+
 /// Parts of names that meet the folders, links and traps of the world.
 const PART: &str = "\\.\\.|\\.|[a-z]{0,2}|secret.txt|boot|overlays|c0ffee12|C0FFEE12|dc-a6-32-01-36-c2|deadbeef|2711|projects|gateway|out|outside.txt|%2e%2e|\\\\|\0|é";
 

@@ -43,6 +43,7 @@ pub struct Network {
     pub address: Prefixed,
     pub dhcp: Dhcp,
     pub tftp: Tftp,
+    pub netconsole: Switch,
 }
 
 impl Default for Network {
@@ -52,8 +53,16 @@ impl Default for Network {
             address: Prefixed { address: Ipv4Addr::new(192, 168, 5, 1), prefix_len: 16 },
             dhcp: Dhcp::default(),
             tftp: Tftp::default(),
+            netconsole: Switch::Off,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Debug, Deserialize)]

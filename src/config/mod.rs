@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, tftp};
+use crate::{bus, dhcp, http, netconsole, tftp};
 
-use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve};
+use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch};
 
 /// Where the file is looked for when nobody names one.
 const PLACES: [&str; 2] = ["conf/bootline.yml", "/etc/bootline/bootline.yml"];
@@ -30,6 +30,7 @@ pub struct Config {
     /// Nothing when another DHCP server does it.
     pub dhcp: Option<dhcp::Settings>,
     pub tftp: tftp::Settings,
+    pub netconsole: Option<netconsole::Settings>,
     pub http: http::Settings,
     pub bus: bus::Settings,
     pub data: PathBuf,
@@ -131,6 +132,8 @@ fn checked(file: File) -> Result<Config, ConfigError> {
             devices_http: devices,
             mtu: 1500,
         },
+        netconsole: (file.network.netconsole == Switch::On)
+            .then(|| netconsole::Settings { interface: file.network.interface.clone() }),
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
         data,

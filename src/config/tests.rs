@@ -44,6 +44,7 @@ fn each_fault_is_named_with_its_place_and_value() {
         ),
         ("network: {dhcp: {lease: soon}}\n", &["soon", "duration"]),
         ("network: {dhcp: {serve: everyone}}\n", &["everyone"]),
+        ("network: {netconsole: loud}\n", &["loud", "on"]),
         ("network: {dhcp: {reservations: [{mac: 'x', address: 192.168.5.9}]}}\n", &["not a MAC address"]),
         ("station: {id: 'a b'}\n", &["station.id", "a b"]),
         ("station: {root: 'a//b'}\n", &["station.root"]),

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::core::boot::Boot;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::image::{Digest, Image};
 use crate::core::observation::Cache;
@@ -118,6 +119,9 @@ pub enum Event {
         /// Of the boot that led here, such as a boot file that was cut off.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
+        /// The boot that led here, where the station saw it; told with the first session of a boot alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<Boot>,
     },
     #[serde(rename = "device.step.started")]
     StepStarted {

@@ -47,6 +47,11 @@ pub enum Observation {
         address: Ipv4Addr,
         files: Vec<FileServed>,
     },
+    /// What a bootloader wrote to the network (`NETCONSOLE`), batched to one input a second.
+    ConsoleText {
+        mac: Mac,
+        lines: Vec<ConsoleLine>,
+    },
     ScriptAsked(Box<ScriptAsk>),
     Reported(Report),
     /// Bytes written or read by the device's running step; telemetry, never an event.
@@ -137,6 +142,13 @@ impl FileResult {
             Self::Aborted => "aborted",
         }
     }
+}
+
+/// One line of a bootloader: printable, and not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsoleLine {
+    pub at: Timestamp,
+    pub text: String,
 }
 
 #[derive(Clone, Debug)]

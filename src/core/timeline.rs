@@ -28,6 +28,8 @@ pub enum What {
     Boot,
     Dhcp,
     File,
+    /// A line of the bootloader's own text.
+    Console,
     Script,
 }
 
@@ -37,6 +39,7 @@ impl What {
             Self::Boot => "boot",
             Self::Dhcp => "dhcp",
             Self::File => "file",
+            Self::Console => "console",
             Self::Script => "script",
         }
     }
@@ -52,7 +55,7 @@ impl FromStr for What {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Boot, Self::Dhcp, Self::File, Self::Script]
+        [Self::Boot, Self::Dhcp, Self::File, Self::Console, Self::Script]
             .into_iter()
             .find(|what| what.as_str() == text)
             .ok_or_else(|| format!("nothing of a timeline: {text:?}"))

@@ -2,9 +2,9 @@
 //! what it says follows from the ledger's verdict; it decides nothing.
 
 pub mod answer;
-mod arp;
+pub mod arp;
 pub mod ask;
-mod circuit;
+pub mod circuit;
 mod conflict;
 mod ether;
 mod frame;

@@ -13,7 +13,8 @@ use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::{Compression, Digest, Image};
 use crate::core::observation::{
-    Cache, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Input, Observation, Report, Reported, ScriptAsk,
+    Cache, ConsoleLine, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Input, Observation, Report, Reported,
+    ScriptAsk,
 };
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
@@ -301,13 +302,17 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
             let file = FileServed { name: format!("f{b}"), bytes: 7, result: FileResult::Aborted, at: START };
             Observation::BootFiles { address, files: vec![file] }
         }
+        13 => {
+            let lines = vec![ConsoleLine { at: START, text: "x".to_owned() }; usize::from(b % 3)];
+            Observation::ConsoleText { mac, lines }
+        }
         _ => return Input::Tick,
     })
 }
 
 proptest! {
     #[test]
-    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..14, any::<u8>(), any::<u8>()), 1..60)) {
+    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..15, any::<u8>(), any::<u8>()), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand(START);
         let connection = crate::store::open(&folder.path().join("x.db")).unwrap();
@@ -319,7 +324,7 @@ proptest! {
         writer.handle(Input::Commanded(Box::new(crate::core::command::Command::parse(body, &envelope).unwrap()))).unwrap();
         let mut sessions = Vec::new();
         for what in walk {
-            if what.0 == 13 {
+            if what.0 == 14 {
                 clock.forward(Duration::from_secs(u64::from(what.1)));
             }
             if let Ok(Receipt { answer: Answer::Session(session), .. }) = writer.handle(input_of(what, &sessions)) {

@@ -367,6 +367,7 @@ impl Writer {
     fn warm(&mut self, input: &Input) -> Result<(), StoreError> {
         match input {
             Input::Observed(Observation::Dhcp(ask)) => self.warm_device(ask.mac),
+            Input::Observed(Observation::ConsoleText { mac, .. }) => self.warm_device(*mac),
             Input::Observed(Observation::ScriptAsked(ask)) => {
                 if let Some(mac) = ask.mac.or_else(|| self.floor.addresses().mac_of(ask.address)) {
                     self.warm_device(mac)?;

@@ -317,6 +317,8 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }
+        | Note::Fetched { .. }
+        | Note::ConsoleHeard { .. }
         | Note::BootWarned { .. }
         | Note::TokenIssued { .. }
         | Note::Sign { .. }

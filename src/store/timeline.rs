@@ -12,7 +12,7 @@ const KEPT: u32 = 2000;
 /// Rows that one answer shows.
 const SHOWN: u32 = 500;
 
-/// A device that boots for ever does not fill the disk: at each boot its oldest rows go.
+/// A device that boots or writes for ever does not fill the disk: with each boot and each text its oldest rows go.
 pub fn append(connection: &Connection, mac: Mac, moments: &[Moment]) -> Result<(), StoreError> {
     let mac = mac.to_string();
     let mut insert = connection
@@ -27,7 +27,7 @@ pub fn append(connection: &Connection, mac: Mac, moments: &[Moment]) -> Result<(
             moment.result
         ])?;
     }
-    if moments.iter().any(|moment| moment.what == What::Boot) {
+    if moments.iter().any(|moment| matches!(moment.what, What::Boot | What::Console)) {
         connection
             .prepare_cached(
                 "DELETE FROM timeline WHERE mac = ?1 AND at < \

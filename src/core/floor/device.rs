@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::boot::Boot;
 use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
 use crate::core::event::{DeviceRef, Event};
 use crate::core::floor::{Fact, Floor};
@@ -49,6 +50,19 @@ pub struct Device {
     /// What went wrong in the boot under way and did not stop it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub boot_warnings: Vec<String>,
+    /// The boot under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Boot>,
+    /// How much its bootloader has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<Console>,
+}
+
+/// Lines of a bootloader that were taken into the timeline since it began to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    pub lines: u32,
+    pub heard_at: Timestamp,
 }
 
 impl Device {
@@ -70,6 +84,8 @@ impl Device {
             open_session: None,
             refused: BTreeMap::new(),
             boot_warnings: Vec::new(),
+            boot: None,
+            console: None,
         }
     }
 
@@ -90,6 +106,7 @@ impl Device {
             "authorized": self.authorized,
             "open_session": self.open_session,
             "warnings": self.boot_warnings,
+            "boot": self.boot,
         })
     }
 
@@ -191,7 +208,11 @@ impl Floor {
             self.serials.insert(serial, mac);
         }
         match event {
-            Event::DeviceDiscovered { .. } => device.boot_warnings.clear(),
+            Event::DeviceDiscovered { via, address, .. } => {
+                device.boot_warnings.clear();
+                device.boot = Some(Boot::new(*via, at, *address));
+                device.console = None;
+            }
             Event::DeviceRefused { code, .. } => {
                 device.refused.insert(code.clone(), at);
             }
@@ -229,7 +250,7 @@ impl Floor {
     }
 
     fn begin(&mut self, event: &Event, at: Timestamp) {
-        let Event::DeviceStarted { device: reference, facts, plan, warnings } = event else { return };
+        let Event::DeviceStarted { device: reference, facts, plan, warnings, boot } = event else { return };
         let (Some(id), Some(attempt), Some(project)) =
             (reference.session, reference.attempt, reference.project.clone())
         else {
@@ -240,6 +261,9 @@ impl Floor {
             device.open_session = Some(id);
             device.authorized = false;
             device.reported = false;
+            if boot.is_some() {
+                device.boot.clone_from(boot);
+            }
         }
         let session = Session {
             id,

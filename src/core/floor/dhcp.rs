@@ -12,7 +12,7 @@ use crate::core::time::Timestamp;
 use crate::core::view::{Answer, DhcpVerdict, Lease};
 
 /// A DISCOVER so long after the last one is a new boot.
-const NEW_BOOT: Duration = Duration::from_secs(60);
+pub(super) const NEW_BOOT: Duration = Duration::from_secs(60);
 
 impl Floor {
     pub(super) fn dhcp_asked(&self, ask: &DhcpAsk, now: Timestamp) -> Decision {

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::core::address::{AddressBook, Pool};
+use crate::core::boot::Fetched;
 use crate::core::device::{BootIdentity, Mac, Serial};
 use crate::core::event::Event;
 use crate::core::image::{Digest, Image};
@@ -101,6 +102,16 @@ pub enum Note {
     Timeline {
         mac: Mac,
         moments: Vec<Moment>,
+    },
+    /// Boot files, for the sum of the boot.
+    Fetched {
+        mac: Mac,
+        files: Fetched,
+    },
+    /// Lines of the bootloader's text, for their bound.
+    ConsoleHeard {
+        mac: Mac,
+        lines: u32,
     },
     /// Something in a boot that did not stop it and may explain what comes later.
     BootWarned {
@@ -275,6 +286,7 @@ impl Floor {
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
             Observation::AddressInUse { address, by } => Ok(self.address_in_use(*address, *by, now)),
             Observation::BootFiles { address, files } => Ok(Decision::noted(self.boot_files(*address, files))),
+            Observation::ConsoleText { mac, lines } => Ok(Decision::noted(self.console_text(*mac, lines, now))),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::Progressed { session, token, .. } => self.progressed(*session, token),
@@ -401,6 +413,8 @@ impl Floor {
                     life.open_images = *open;
                 }
             }
+            Note::Fetched { mac, files } => self.fetched(*mac, *files),
+            Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::BootWarned { mac, session, text } => self.warned(*mac, *session, text),
             Note::Timeline { .. } | Note::LateReport { .. } => {}
         }
@@ -438,7 +452,9 @@ impl Fact {
                     None => nothing,
                 },
             },
-            Self::Note(Note::BootSeen { mac, .. }) => Touched { device: Some(*mac), ..nothing },
+            Self::Note(Note::BootSeen { mac, .. } | Note::Fetched { mac, .. } | Note::ConsoleHeard { mac, .. }) => {
+                Touched { device: Some(*mac), ..nothing }
+            }
             Self::Note(Note::BootWarned { mac, session, .. }) => {
                 Touched { device: Some(*mac), session: *session, ..nothing }
             }

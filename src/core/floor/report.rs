@@ -41,7 +41,7 @@ impl Floor {
             ));
         }
         let reference = DeviceRef { serial: Some(ask.serial), serial8: Some(ask.serial.low()), ..self.reference(mac) };
-        match self.start(mac, ask, &reference) {
+        match self.start(mac, ask, &reference, now) {
             Ok(started) => {
                 let session = ask.fresh_session;
                 facts.push(started);
@@ -102,7 +102,7 @@ impl Floor {
         self.sessions.get(&id).filter(|session| session.is_open())
     }
 
-    fn start(&self, mac: Mac, ask: &ScriptAsk, reference: &DeviceRef) -> Result<Fact, Refusal> {
+    fn start(&self, mac: Mac, ask: &ScriptAsk, reference: &DeviceRef, now: Timestamp) -> Result<Fact, Refusal> {
         let rebooted = self.open_session(mac).is_some();
         let project = self.may_start(mac)?;
         let device = self.devices.get(&mac);
@@ -128,6 +128,7 @@ impl Floor {
             facts: ask.facts.clone(),
             plan,
             warnings: device.map(|device| device.boot_warnings.clone()).unwrap_or_default(),
+            boot: self.boot_of(mac, now),
         }
         .into())
     }
