@@ -112,6 +112,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
             server,
             prefix_len,
             pool: pool.first..=pool.last,
+            reserved: pool.reservations.iter().map(|(mac, address)| (*address, *mac)).collect(),
             serve: match file.network.dhcp.serve {
                 Serve::Pi => dhcp::ask::Serve::Pi,
                 Serve::PiPxe => dhcp::ask::Serve::PiPxe,

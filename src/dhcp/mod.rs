@@ -16,6 +16,7 @@ mod rival;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
@@ -30,7 +31,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::core::device::Family;
+use crate::core::device::{Family, Mac};
 use crate::core::observation::{Input, Observation};
 use crate::core::view::{Answer, DhcpVerdict};
 use crate::dhcp::answer::{Station, To};
@@ -52,6 +53,8 @@ pub struct Settings {
     pub prefix_len: u8,
     /// What is handed out, and looked at ahead.
     pub pool: RangeInclusive<Ipv4Addr>,
+    /// Handed out to one device each, in the pool or beside it.
+    pub reserved: BTreeMap<Ipv4Addr, Mac>,
     pub serve: Serve,
     pub role: Role,
     /// 67; tests take another.
@@ -124,6 +127,7 @@ impl Desk {
             ledger: self.ledger.clone(),
             server: self.settings.server,
             pool: self.settings.pool.clone(),
+            reserved: self.settings.reserved.clone(),
         }
     }
 

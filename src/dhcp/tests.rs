@@ -187,6 +187,7 @@ fn settings() -> Settings {
         server: SERVER,
         prefix_len: 16,
         pool: CLIENT..=SECOND,
+        reserved: BTreeMap::new(),
         serve: Serve::All,
         role: Role::Server,
         port: 67,

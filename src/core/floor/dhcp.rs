@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::core::address::AddressBook;
 use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note};
@@ -102,10 +101,7 @@ impl Floor {
             DhcpKind::Discover => match self.addresses.choose(ask.mac, now) {
                 Some(address) => self.leased(ask.mac, address, facts, now),
                 None => {
-                    facts.extend(self.alarm(
-                        "dhcp.pool_exhausted",
-                        "every address of network.dhcp.range is in use; widen the range or shorten network.dhcp.lease",
-                    ));
+                    facts.extend(self.pool_exhausted());
                     DhcpVerdict::Silent
                 }
             },
@@ -146,26 +142,6 @@ impl Floor {
     pub(super) fn dhcp_released(&self, mac: Mac, address: Ipv4Addr) -> Decision {
         match self.addresses.mac_of(address) == Some(mac) {
             true => Decision::noted(vec![Note::Released { mac, address }.into()]),
-            false => Decision::noted(Vec::new()),
-        }
-    }
-
-    /// Only the device that was given an address can say that it is taken: else anyone could empty the pool.
-    pub(super) fn dhcp_declined(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Decision {
-        match self.addresses.mac_of(address) == Some(mac) {
-            true => {
-                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
-            }
-            false => Decision::noted(Vec::new()),
-        }
-    }
-
-    /// An address that somebody else answers for is not given out for a while.
-    pub(super) fn address_in_use(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> Decision {
-        match self.addresses.is_taken_by(address, by, now) {
-            true => {
-                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
-            }
             false => Decision::noted(Vec::new()),
         }
     }
