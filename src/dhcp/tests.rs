@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
 use crate::dhcp::ask::{Role, Serve};
+use crate::dhcp::boot::BootFiles;
 use crate::dhcp::interface::{Claim, Interface, InterfaceError};
 use crate::dhcp::packet::Message;
 use crate::dhcp::{BindError, Dhcp, Settings};
@@ -190,8 +191,10 @@ fn settings() -> Settings {
         reserved: BTreeMap::new(),
         serve: Serve::All,
         role: Role::Server,
+        boot: BootFiles::none(),
         port: 67,
         client_port: 68,
+        boot_port: 4011,
     }
 }
 

@@ -92,12 +92,15 @@ impl Floor {
     }
 
     fn verdict(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        if ask.kind == DhcpKind::BootServer {
+            return Self::boot_server(ask);
+        }
         if ask.proxy {
             return self.beside(ask, facts, now);
         }
         let time = self.addresses.lease_time();
         match ask.kind {
-            DhcpKind::Inform => DhcpVerdict::OptionsOnly,
+            DhcpKind::Inform | DhcpKind::BootServer => DhcpVerdict::OptionsOnly,
             DhcpKind::Discover => match self.addresses.choose(ask.mac, now) {
                 Some(address) => self.leased(ask.mac, address, facts, now),
                 None => {
@@ -118,6 +121,14 @@ impl Floor {
         }
     }
 
+    /// A Raspberry Pi has its answer at the usual port and never asks here.
+    const fn boot_server(ask: &DhcpAsk) -> DhcpVerdict {
+        match ask.anyone && ask.identity.is_none() {
+            true => DhcpVerdict::BootServer,
+            false => DhcpVerdict::Silent,
+        }
+    }
+
     /// Another server gives the addresses. Which one it gave is kept, so that a download is known by its device.
     fn beside(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
         match (ask.kind, ask.requested) {
@@ -126,7 +137,7 @@ impl Floor {
                 self.leased(ask.mac, address, facts, now);
                 DhcpVerdict::Silent
             }
-            (DhcpKind::Request | DhcpKind::Inform, _) => DhcpVerdict::Silent,
+            (DhcpKind::Request | DhcpKind::Inform | DhcpKind::BootServer, _) => DhcpVerdict::Silent,
         }
     }
 
