@@ -1,4 +1,7 @@
-//! Golden packets, and the server with a real client in a network of its own.
+//! Golden packets, and the server with real clients in a network of its own.
+
+mod clients;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
