@@ -16,6 +16,7 @@ use crate::core::time::Timestamp;
 use crate::core::view::{DhcpVerdict, Lease};
 use crate::dhcp::answer::{self, Station, To};
 use crate::dhcp::ask::{self, Role, Serve};
+use crate::dhcp::boot::{self, Client};
 use crate::dhcp::packet::{Message, Op};
 use crate::dhcp::{arp, circuit, pi};
 use crate::netconsole::frame;
@@ -41,17 +42,33 @@ pub fn dhcp(bytes: &[u8]) {
         }
     }
     let _ = ask::chosen(&message);
+    let boot = boot_files();
     let lease = Lease { address: CLIENT, time: Duration::from_secs(3600) };
-    for verdict in
-        [DhcpVerdict::Silent, DhcpVerdict::Lease(lease), DhcpVerdict::Nak, DhcpVerdict::OptionsOnly, DhcpVerdict::Proxy]
-    {
-        let Some((reply, to)) = answer::answer(&message, verdict, Station { server: SERVER, prefix_len: 16 }) else {
+    for verdict in [
+        DhcpVerdict::Silent,
+        DhcpVerdict::Lease(lease),
+        DhcpVerdict::Nak,
+        DhcpVerdict::OptionsOnly,
+        DhcpVerdict::Proxy,
+        DhcpVerdict::BootServer,
+    ] {
+        let Some((reply, to)) =
+            answer::answer(&message, verdict, Station { server: SERVER, prefix_len: 16, boot: &boot })
+        else {
             continue;
         };
         assert_eq!((reply.op, reply.xid, reply.chaddr), (Op::Reply, message.xid, message.chaddr));
         assert_eq!(matches!(to, To::Relay(_)), !message.giaddr.is_unspecified(), "{to:?}");
         assert_eq!(Message::parse(&reply.encode()).as_ref(), Ok(&reply), "a reply changes on its way");
     }
+}
+
+/// Something to load for every kind of client: a name, and a URL for those that want one.
+fn boot_files() -> boot::BootFiles {
+    use Client::{Bios, EfiArm32, EfiArm64, EfiIa32, EfiX64, HttpArm32, HttpArm64, HttpIa32, HttpX64, Ipxe, UBoot};
+    let clients = [Bios, EfiArm32, EfiArm64, EfiIa32, EfiX64, HttpArm32, HttpArm64, HttpIa32, HttpX64, Ipxe, UBoot];
+    let file = |client: Client| if client.is_http() { "http://172.20.0.1/boot/a.efi" } else { "a.efi" };
+    clients.into_iter().map(|client| (client, file(client).to_owned())).collect()
 }
 
 /// Option 82, as whatever a switch puts into it.
