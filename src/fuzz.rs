@@ -21,6 +21,7 @@ use crate::dhcp::packet::{Message, Op};
 use crate::dhcp::{arp, circuit, pi};
 use crate::netconsole::frame;
 use crate::netconsole::lines::{LONGEST, Lines};
+use crate::tftp::burst::Burst;
 use crate::tftp::packet::{Packet, Request, option};
 use crate::tftp::transfer::Transfer;
 
@@ -89,9 +90,14 @@ pub fn tftp(bytes: &[u8]) {
     }
 }
 
+fn packets(burst: &Burst) -> Vec<Packet> {
+    burst.packets().map(|bytes| Packet::parse(bytes).expect("what is sent can be read")).collect()
+}
+
 /// A download under watch: which bytes the client gets, and how often.
 struct Download {
     transfer: Transfer,
+    burst: Burst,
     file: Bytes,
     now: Instant,
     block_size: usize,
@@ -119,8 +125,11 @@ impl Download {
         let options: Vec<_> = options.map(|(_, (name, value))| (name.to_owned(), value)).collect();
         let request = Request { file: "kernel8.img".to_owned(), mode: "octet".to_owned(), options };
         let now = Instant::now();
-        let (transfer, first) = Transfer::begin(&request, file.clone(), 1468, now);
-        let mut download = Self { transfer, file, now, block_size: 512, window: 1, sent: 0, bytes: 0 };
+        let mut transfer = Transfer::begin(&request, file.clone(), 1468, now);
+        let mut burst = Burst::default();
+        transfer.first(&mut burst);
+        let first = packets(&burst);
+        let mut download = Self { transfer, burst, file, now, block_size: 512, window: 1, sent: 0, bytes: 0 };
         if let Some(Packet::Oack { options }) = first.first() {
             let number = |name| option(options, name).and_then(|value| value.parse().ok());
             download.block_size = number("blksize").unwrap_or(512);
@@ -140,7 +149,8 @@ impl Download {
             script = rest;
             self.now += Duration::from_millis(u64::from(kind >> 4) * 100);
             let due = self.now >= self.transfer.deadline();
-            let late = self.transfer.handle_timeout(self.now);
+            self.transfer.handle_timeout(self.now, &mut self.burst);
+            let late = packets(&self.burst);
             assert!(due || late.is_empty(), "sent again before its time");
             self.check(&late, true);
             let number = u16::from_be_bytes([a, b]);
@@ -155,7 +165,8 @@ impl Download {
                 _ => Packet::error(number, "Early terminate"),
             };
             let ended = self.transfer.end();
-            let answer = self.transfer.handle(&packet, self.now);
+            self.transfer.handle(&packet, self.now, &mut self.burst);
+            let answer = packets(&self.burst);
             assert!(ended.is_none() || answer.is_empty(), "sent after its end");
             self.check(&answer, false);
         }

@@ -1,143 +1,163 @@
-//! One download: a socket of its own (RFC 1350 calls its port the transfer identifier), and the machine's driver.
+//! One download: a socket of its own (RFC 1350 calls its port the transfer identifier), and what drives the machine.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
-use std::pin::pin;
-use std::sync::Arc;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use tokio::time::sleep_until;
-use tracing::{debug, warn};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use tracing::debug;
 
-use crate::bootfiles::BootFile;
-use crate::core::observation::{FileResult, FileServed};
-use crate::ledger::Ledger;
-use crate::tftp::notes::{self, Note};
+use crate::tftp::burst::Burst;
+use crate::tftp::desk::Desk;
 use crate::tftp::packet::{Packet, Request, code};
 use crate::tftp::transfer::{End, Transfer};
 
-/// What every download needs of its server.
-pub struct Desk {
-    /// The address to send from; its port is not used.
-    pub listen: SocketAddrV4,
-    pub interface: Option<String>,
-    pub max_block: usize,
-    pub ledger: Ledger,
-    pub notes: mpsc::Sender<Note>,
+/// A file that somebody asked for, read and ready.
+pub struct Order {
+    pub peer: SocketAddr,
+    pub request: Request,
+    pub file: Bytes,
 }
 
-impl Desk {
-    /// Sends the file, and notes how it went.
-    pub async fn send(&self, request: &Request, file: Arc<BootFile>, peer: SocketAddr) {
-        let (result, bytes) = match self.run(request, file, peer).await {
-            Ok((End::Sent, bytes)) => (FileResult::Sent, bytes),
-            Ok((End::Probed, bytes)) => (FileResult::Probed, bytes),
-            Ok((End::Aborted, bytes)) => {
-                warn!(%peer, file = request.file, bytes, "boot file was cut off");
-                (FileResult::Aborted, bytes)
-            }
-            Err(error) => {
-                // The client asks again: silence is better than an error that it takes for "does not exist".
-                warn!(%peer, file = request.file, %error, "boot file cannot be sent");
-                (FileResult::Aborted, 0)
-            }
+/// Buffers and knowledge that all downloads of a thread share.
+pub struct Tray {
+    pub burst: Burst,
+    heard: [u8; LONGEST_REPLY],
+    /// The kernel cuts a window into packets (UDP GSO, Linux 4.18). False after it refused once.
+    cuts: bool,
+}
+
+impl Default for Tray {
+    fn default() -> Self {
+        Self { burst: Burst::default(), heard: [0; LONGEST_REPLY], cuts: true }
+    }
+}
+
+pub struct Download {
+    socket: UdpSocket,
+    peer: SocketAddr,
+    file: String,
+    transfer: Transfer,
+    /// When its thread looks at it; not after the machine's deadline.
+    pub alarm: Instant,
+}
+
+impl Download {
+    /// Sends the first packet.
+    pub fn begin(order: Order, desk: &Desk, tray: &mut Tray) -> io::Result<Self> {
+        let Order { peer, request, file } = order;
+        let socket = desk.socket()?;
+        let transfer = Transfer::begin(&request, file, desk.max_block, Instant::now());
+        if let Some(segment) = transfer.segment().and_then(|segment| i32::try_from(segment).ok()).filter(|_| tray.cuts)
+        {
+            tray.cuts = setsockopt(&socket, sockopt::UdpGsoSegment, &segment).is_ok();
+        }
+        let alarm = transfer.deadline();
+        let mut download = Self { socket, peer, file: request.file, transfer, alarm };
+        download.transfer.first(&mut tray.burst);
+        download.send(tray);
+        Ok(download)
+    }
+
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The client had begun and then fell silent. When it asks anew, it has been restarted.
+    pub fn is_forsaken(&self) -> bool {
+        self.transfer.is_forsaken()
+    }
+
+    pub fn end(&self) -> Option<End> {
+        self.transfer.end()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.transfer.bytes()
+    }
+
+    pub fn deadline(&self) -> Instant {
+        self.transfer.deadline()
+    }
+
+    /// Takes one packet from the socket and answers it.
+    pub fn hear(&mut self, tray: &mut Tray) -> io::Result<()> {
+        let (len, from) = match self.socket.recv_from(&mut tray.heard) {
+            Ok(heard) => heard,
+            // A cable pulled, a client that has shut its port: the timer decides how long to go on.
+            Err(error) if is_passing(&error) => return Ok(debug!(peer = %self.peer, %error, "tftp packet is lost")),
+            Err(error) => return Err(error),
         };
-        debug!(%peer, file = request.file, bytes, result = result.as_str(), "boot file");
-        self.note(peer, request, bytes, result);
-    }
-
-    /// Says from a fresh port, as a download would, why there is none.
-    pub fn refuse(&self, peer: SocketAddr, error: &Packet) {
-        let sent = self.socket().and_then(|socket| socket.send_to(&error.encode(), &peer.into()));
-        if let Err(error) = sent {
-            debug!(%peer, %error, "tftp error is lost");
+        if from != self.peer {
+            self.say(&Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID").encode(), from);
+            return Ok(());
         }
+        if let Ok(packet) = Packet::parse(&tray.heard[..len]) {
+            self.transfer.handle(&packet, Instant::now(), &mut tray.burst);
+            self.send(tray);
+        }
+        Ok(())
     }
 
-    pub fn note(&self, peer: SocketAddr, request: &Request, bytes: u64, result: FileResult) {
-        let IpAddr::V4(address) = peer.ip() else {
-            return;
-        };
-        let file = FileServed { name: request.file.clone(), bytes, result, at: self.ledger.now() };
-        notes::leave(&self.notes, Note { address, file });
+    /// Sends again, or gives up, when the deadline has passed.
+    pub fn wake(&mut self, now: Instant, tray: &mut Tray) {
+        self.transfer.handle_timeout(now, &mut tray.burst);
+        self.send(tray);
     }
 
-    async fn run(&self, request: &Request, file: Arc<BootFile>, peer: SocketAddr) -> io::Result<(End, u64)> {
-        let file = read(file).await?;
-        let socket = UdpSocket::from_std(self.socket()?.into())?;
-        let (mut transfer, first) = Transfer::begin(request, file, self.max_block, Instant::now());
-        let mut packet = Vec::new();
-        send(&socket, &first, peer, &mut packet).await;
-        let mut buffer = [0; LONGEST_REPLY];
-        // One timer for the whole download: each packet moves the deadline, and only a timer that has run out asks where
-        // it is now.
-        let mut timer = pin!(sleep_until(transfer.deadline().into()));
-        loop {
-            if let Some(end) = transfer.end() {
-                return Ok((end, transfer.bytes()));
+    fn send(&self, tray: &mut Tray) {
+        let burst = &tray.burst;
+        if !burst.is_single() && tray.cuts {
+            match self.socket.send_to(burst.bytes(), self.peer) {
+                // Seen of kernels and network devices that cannot cut this one.
+                Err(error) if is_uncut(&error) => tray.cuts = false,
+                Err(error) => return debug!(peer = %self.peer, %error, "tftp window is lost"),
+                Ok(_) => return,
             }
-            let next = tokio::select! {
-                biased;
-                heard = socket.recv_from(&mut buffer) => match heard? {
-                    (_, stranger) if stranger != peer => {
-                        let error = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID");
-                        send(&socket, &[error], stranger, &mut packet).await;
-                        continue;
-                    }
-                    (len, _) => match Packet::parse(&buffer[..len]) {
-                        Ok(packet) => transfer.handle(&packet, Instant::now()),
-                        Err(_) => continue,
-                    },
-                },
-                () = &mut timer => {
-                    let next = transfer.handle_timeout(Instant::now());
-                    timer.as_mut().reset(transfer.deadline().into());
-                    next
-                }
-            };
-            // Only nearer: after long pauses an ACK has made them short again.
-            if timer.deadline() > transfer.deadline().into() {
-                timer.as_mut().reset(transfer.deadline().into());
-            }
-            send(&socket, &next, peer, &mut packet).await;
+        }
+        burst.packets().for_each(|packet| self.say(packet, self.peer));
+    }
+
+    /// A packet that cannot be sent is a lost one: the machine sends it again.
+    fn say(&self, packet: &[u8], to: SocketAddr) {
+        if let Err(error) = self.socket.send_to(packet, to) {
+            debug!(peer = %to, %error, "tftp packet is lost");
         }
     }
+}
 
-    fn socket(&self) -> io::Result<Socket> {
-        bind(SocketAddrV4::new(*self.listen.ip(), 0), self.interface.as_deref())
+impl AsFd for Download {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
-/// A UDP socket that hears and speaks on the one interface.
-pub fn bind(address: SocketAddrV4, interface: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-async fn read(file: Arc<BootFile>) -> io::Result<Bytes> {
-    match file.bytes() {
-        Some(bytes) => Ok(bytes),
-        None => tokio::task::spawn_blocking(move || file.read()).await.map_err(io::Error::other)?,
-    }
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        errno(error),
+        Errno::EAGAIN
+            | Errno::EINTR
+            | Errno::ECONNREFUSED
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH
+    )
 }
 
-/// A packet that cannot be sent is a lost one: the machine sends it again.
-async fn send(socket: &UdpSocket, packets: &[Packet], peer: SocketAddr, buffer: &mut Vec<u8>) {
-    for packet in packets {
-        packet.encode_into(buffer);
-        if let Err(error) = socket.send_to(buffer, peer).await {
-            debug!(%peer, %error, "tftp packet is lost");
-        }
-    }
+fn is_uncut(error: &io::Error) -> bool {
+    matches!(errno(error), Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP)
 }
 
 /// A client's replies are ACK and ERROR.

@@ -66,17 +66,13 @@ impl Packet {
         out
     }
 
-    /// Writes the packet in the place of what the buffer holds: a download keeps one for all its blocks.
+    /// Writes the packet in the place of what the buffer holds.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.clear();
         match self {
             Self::Rrq(request) => encode_request(out, RRQ, request),
             Self::Wrq(request) => encode_request(out, WRQ, request),
-            Self::Data { block, data } => {
-                out.extend(DATA.to_be_bytes());
-                out.extend(block.to_be_bytes());
-                out.extend_from_slice(data);
-            }
+            Self::Data { block, data } => encode_data(out, *block, data),
             Self::Ack { block } => {
                 out.extend(ACK.to_be_bytes());
                 out.extend(block.to_be_bytes());
@@ -158,6 +154,13 @@ fn encode_request(out: &mut Vec<u8>, opcode: u16, request: &Request) {
         out.push(0);
     }
     write_pairs(out, &request.options);
+}
+
+/// Writes a DATA packet behind what the buffer holds.
+pub fn encode_data(out: &mut Vec<u8>, block: u16, data: &[u8]) {
+    out.extend_from_slice(&DATA.to_be_bytes());
+    out.extend_from_slice(&block.to_be_bytes());
+    out.extend_from_slice(data);
 }
 
 fn write_pairs(out: &mut Vec<u8>, pairs: &[(String, String)]) {

@@ -6,8 +6,64 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use crate::tftp::burst::Burst;
 use crate::tftp::packet::{self, Packet, Request};
 use crate::tftp::transfer::{End, Transfer};
+
+/// The machine, and its packets as they are read from the bytes that it writes.
+struct Server {
+    transfer: Transfer,
+    burst: Burst,
+}
+
+impl Server {
+    fn begin(request: &Request, file: Bytes, max_block: usize, now: Instant) -> (Self, Vec<Packet>) {
+        let transfer = Transfer::begin(request, file, max_block, now);
+        let mut server = Self { transfer, burst: Burst::default() };
+        server.transfer.first(&mut server.burst);
+        let first = server.packets();
+        (server, first)
+    }
+
+    fn packets(&self) -> Vec<Packet> {
+        self.burst.packets().map(|packet| Packet::parse(packet).unwrap()).collect()
+    }
+
+    fn handle(&mut self, packet: &Packet, now: Instant) -> Vec<Packet> {
+        self.transfer.handle(packet, now, &mut self.burst);
+        self.packets()
+    }
+
+    fn ack(&mut self, block: u16, now: Instant) -> Vec<u16> {
+        blocks(&self.handle(&Packet::Ack { block }, now))
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Vec<Packet> {
+        self.transfer.handle_timeout(now, &mut self.burst);
+        self.packets()
+    }
+
+    fn deadline(&self) -> Instant {
+        self.transfer.deadline()
+    }
+
+    fn end(&self) -> Option<End> {
+        self.transfer.end()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.transfer.bytes()
+    }
+}
+
+/// The numbers of DATA packets.
+fn blocks(packets: &[Packet]) -> Vec<u16> {
+    let number = |packet: &Packet| match packet {
+        Packet::Data { block, .. } => *block,
+        other => panic!("{other:?}"),
+    };
+    packets.iter().map(number).collect()
+}
 
 /// The client of a bootloader: it asks again every two seconds until it is answered, acknowledges what comes in order,
 /// and acknowledges a duplicate again.
@@ -61,7 +117,7 @@ impl Client {
 struct Pair {
     start: Instant,
     now: Duration,
-    server: Transfer,
+    server: Server,
     client: Client,
     flight: BTreeMap<(Duration, u32), (bool, Packet)>,
     fates: Vec<u8>,
@@ -73,7 +129,7 @@ struct Pair {
 impl Pair {
     fn begin(request: &Request, file: &Bytes, fates: Vec<u8>) -> Self {
         let start = Instant::now();
-        let (server, first) = Transfer::begin(request, file.clone(), 1468, start);
+        let (server, first) = Server::begin(request, file.clone(), 1468, start);
         let mut pair = Self {
             start,
             now: Duration::ZERO,
@@ -149,9 +205,9 @@ fn low(number: u64) -> u16 {
     u16::try_from(number & 0xffff).unwrap()
 }
 
-fn begin(options: &[(&str, &str)], size: usize) -> (Transfer, Vec<Packet>, Instant) {
+fn begin(options: &[(&str, &str)], size: usize) -> (Server, Vec<Packet>, Instant) {
     let now = Instant::now();
-    let (transfer, first) = Transfer::begin(&request(options), file(size), 1468, now);
+    let (transfer, first) = Server::begin(&request(options), file(size), 1468, now);
     (transfer, first, now)
 }
 

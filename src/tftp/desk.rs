@@ -1,0 +1,74 @@
+//! What every thread of the server shares: where to send from, whom to tell.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::core::observation::{FileResult, FileServed};
+use crate::ledger::Ledger;
+use crate::tftp::notes::{self, Note};
+use crate::tftp::packet::Packet;
+
+pub struct Desk {
+    /// The address to send from; its port is not used.
+    pub listen: SocketAddrV4,
+    pub interface: Option<String>,
+    pub max_block: usize,
+    pub ledger: Ledger,
+    pub notes: mpsc::Sender<Note>,
+    pub warned: Mutex<Option<Instant>>,
+}
+
+impl Desk {
+    /// Says from a fresh port, as a download would, why there is none.
+    pub fn refuse(&self, peer: SocketAddr, error: &Packet) {
+        let sent = self.socket().and_then(|socket| socket.send_to(&error.encode(), peer));
+        if let Err(error) = sent {
+            debug!(%peer, %error, "tftp error is lost");
+        }
+    }
+
+    pub fn note(&self, peer: SocketAddr, file: &str, bytes: u64, result: FileResult) {
+        let IpAddr::V4(address) = peer.ip() else {
+            return;
+        };
+        let file = FileServed { name: file.to_owned(), bytes, result, at: self.ledger.now() };
+        notes::leave(&self.notes, Note { address, file });
+    }
+
+    /// Leaves a request without an answer: silence makes a bootloader ask again in two seconds; an error would be taken
+    /// for a missing file.
+    pub fn drop_request(&self, why: &(dyn Error + 'static)) {
+        metrics::counter!("bootline_tftp_requests_dropped_total").increment(1);
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() >= SILENCE) {
+            *warned = Some(Instant::now());
+            warn!(error = why, "tftp requests are dropped");
+        }
+    }
+
+    /// A socket of one download: its port is the transfer identifier of RFC 1350.
+    pub fn socket(&self) -> io::Result<UdpSocket> {
+        Ok(bind(SocketAddrV4::new(*self.listen.ip(), 0), self.interface.as_deref())?.into())
+    }
+}
+
+/// A UDP socket that hears and speaks on the one interface.
+pub fn bind(address: SocketAddrV4, interface: Option<&str>) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Between two warnings of the same kind.
+const SILENCE: Duration = Duration::from_secs(60);
