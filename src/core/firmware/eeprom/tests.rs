@@ -110,9 +110,10 @@ fn sum(bytes: &[u8]) -> String {
 
 #[test]
 fn an_image_tells_its_chip_its_build_and_its_settings() {
-    for (image, chip) in
-        [(of_2711(1_785_801_600, "[all]\nA=1\n"), Chip::Bcm2711), (of_2712(1_785_801_600, "[all]\nA=1\n"), Chip::Bcm2712)]
-    {
+    for (image, chip) in [
+        (of_2711(1_785_801_600, "[all]\nA=1\n"), Chip::Bcm2711),
+        (of_2712(1_785_801_600, "[all]\nA=1\n"), Chip::Bcm2712),
+    ] {
         let eeprom = Eeprom::parse(image).unwrap();
         assert_eq!(eeprom.chip(), chip);
         assert_eq!(eeprom.bootconf(), Ok("[all]\nA=1\n"));
@@ -136,7 +137,9 @@ fn an_old_image_has_its_time_at_its_end() {
 #[test]
 fn another_bootconf_changes_its_own_sector_and_nothing_else() {
     let text = "[all]\nBOOT_ORDER=0xf2461\n";
-    for (image, offset) in [(of_2711(1, "[all]\nBOOT_UART=0\nWAKE_ON_GPIO=1\n"), 0x73000), (of_2712(1, "A=1\n"), 0xa4000)] {
+    for (image, offset) in
+        [(of_2711(1, "[all]\nBOOT_UART=0\nWAKE_ON_GPIO=1\n"), 0x73000), (of_2712(1, "A=1\n"), 0xa4000)]
+    {
         let after = edited(image.clone(), text);
         assert_eq!(after.bootconf(), Ok(text));
         let differ: Vec<usize> = (0..image.len()).filter(|at| image[*at] != after.bytes[*at]).collect();
@@ -175,10 +178,7 @@ fn both_partitions_get_the_same_settings() {
 fn what_does_not_fit_is_refused() {
     let eeprom = Eeprom::parse(of_2711(1, "A=1\n")).unwrap();
     assert!(eeprom.with_bootconf(&[b'x'; LARGEST]).is_ok());
-    assert_eq!(
-        eeprom.with_bootconf(&[b'x'; LARGEST + 1]),
-        Err(Fault::TooLong { bytes: LARGEST + 1, room: LARGEST })
-    );
+    assert_eq!(eeprom.with_bootconf(&[b'x'; LARGEST + 1]), Err(Fault::TooLong { bytes: LARGEST + 1, room: LARGEST }));
     // Four bytes less than rpi-eeprom-config says, which would write into the section behind.
     let image = Maker::new(Chip::Bcm2711)
         .section(BOOTCODE, &[0; 4096 - 8])
