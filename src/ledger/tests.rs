@@ -122,6 +122,7 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Dropped),
+        firmware: None,
         warnings: Vec::new(),
     };
     report(Reported::StepCompleted { step: StepName::Verify, evidence: seen }).await.unwrap();
@@ -241,6 +242,7 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Direct),
+        firmware: None,
         warnings: Vec::new(),
     };
     let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
