@@ -8,6 +8,7 @@ mod broker;
 mod cage;
 mod demo;
 mod errors;
+mod firmware;
 mod fleet;
 mod http;
 mod journey;
