@@ -194,14 +194,13 @@ impl Firmwares {
                 () = stop.cancelled() => break,
                 page = journal.next() => page.map_err(Fault::Ledger)?,
             };
-            let before = seen;
             let mut done = false;
             for event in &page {
                 done |= self.heed(event).await.map_err(Fault::Ledger)?;
                 seen = event.seq;
             }
             if done || seen - saved >= UNSAVED {
-                self.save(seen.max(before)).await.map_err(Fault::Ledger)?;
+                self.save(seen).await.map_err(Fault::Ledger)?;
                 saved = seen;
             }
         }
