@@ -10,7 +10,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 24] = [
+const EVENTS: [&str; 28] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -19,6 +19,10 @@ const EVENTS: [&str; 24] = [
     "image.added",
     "image.rejected",
     "image.removed",
+    "firmware.requested",
+    "firmware.added",
+    "firmware.rejected",
+    "firmware.removed",
     "project.created",
     "project.updated",
     "project.activated",

@@ -1,5 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
+mod firmware;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::core::project::{Again, Boot, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
+
+pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -152,6 +156,9 @@ pub enum Order {
     ProjectList,
     ImageList,
     ImageDelete(ImageName),
+    FirmwareList,
+    FirmwareAdd(FirmwareAdd),
+    FirmwareDelete(FirmwareName),
     DeviceGet(DeviceName),
     DeviceAuthorize(DeviceName),
     DeviceAbort(DeviceName),
@@ -159,7 +166,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 16] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -169,6 +176,9 @@ pub const NAMES: [&str; 13] = [
     "project.list",
     "image.list",
     "image.delete",
+    "firmware.list",
+    "firmware.add",
+    "firmware.delete",
     "device.get",
     "device.authorize",
     "device.abort",
@@ -210,6 +220,7 @@ pub struct ProjectCreate {
     pub again: Again,
     #[serde(default)]
     pub boot: Option<Boot>,
+    pub firmware: Option<FirmwareWish>,
     /// Only `true` is taken: no device passes without a read-back of its medium.
     #[serde(default = "yes")]
     pub verify: bool,
@@ -232,8 +243,16 @@ pub struct ProjectUpdate {
     /// Empty lines take the earlier ones away.
     #[serde(default)]
     pub boot: Option<Boot>,
+    /// `null` takes it out of the project.
+    #[serde(default, deserialize_with = "given")]
+    pub firmware: Option<Option<FirmwareWish>>,
     #[serde(default = "yes")]
     pub verify: bool,
+}
+
+/// What is there is meant, `null` too.
+fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 const fn yes() -> bool {
@@ -386,6 +405,9 @@ impl Order {
             "project.list" => read::<Nothing>(params).map(|_| Self::ProjectList)?,
             "image.list" => read::<Nothing>(params).map(|_| Self::ImageList)?,
             "image.delete" => Self::ImageDelete(read(params)?),
+            "firmware.list" => read::<Nothing>(params).map(|_| Self::FirmwareList)?,
+            "firmware.add" => Self::FirmwareAdd(read(params)?),
+            "firmware.delete" => Self::FirmwareDelete(read(params)?),
             "device.get" => Self::DeviceGet(read(params)?),
             "device.authorize" => Self::DeviceAuthorize(read(params)?),
             "device.abort" => Self::DeviceAbort(read(params)?),
@@ -398,8 +420,18 @@ impl Order {
     pub const fn reads_only(&self) -> bool {
         matches!(
             self,
-            Self::ProjectGet(_) | Self::ProjectList | Self::ImageList | Self::DeviceGet(_) | Self::StationInfo
+            Self::ProjectGet(_)
+                | Self::ProjectList
+                | Self::ImageList
+                | Self::FirmwareList
+                | Self::DeviceGet(_)
+                | Self::StationInfo
         )
+    }
+
+    /// Answered before it is done.
+    pub const fn is_long(&self) -> bool {
+        matches!(self, Self::FirmwareAdd(_))
     }
 
     /// The device that it is about.
@@ -488,6 +520,12 @@ impl Reply {
         }
     }
 
+    /// It was taken down and will be done.
+    pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        let reply = Self::succeeded(command, station, now, result);
+        Self { status: Status::Accepted, is_final: false, code: 202, ..reply }
+    }
+
     pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {
         Self {
             v: 1,
@@ -507,66 +545,4 @@ impl Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(name: &str, body: &str) -> Result<Command, Refusal> {
-        let envelope = Envelope {
-            name: Some(name),
-            id: None,
-            minted_id: "minted-0001".parse().unwrap(),
-            transport: Transport::Mqtt,
-            now: Timestamp::from_millis(1_763_791_202_113),
-        };
-        Command::parse(body.as_bytes(), &envelope)
-    }
-
-    #[test]
-    fn a_hand_written_request_needs_only_its_params() {
-        let command = parse("project.create", r#"{"params":{"name":"Gateway","image":"a.img.xz"}}"#).unwrap();
-        assert!(!command.idempotent);
-        assert_eq!(command.id.as_str(), "minted-0001");
-        assert_eq!(command.expires_at, Timestamp::from_millis(1_763_791_202_113 + 3_600_000));
-    }
-
-    #[test]
-    fn each_fault_is_named_with_its_place() {
-        for (name, body, pointer) in [
-            ("project.create", r#"{"params":{"name":"a","image":"b","colour":"red"}}"#, "/params/colour"),
-            ("project.create", r#"{"params":{"name":"a","image":"b","storage":"/etc/passwd"}}"#, "/params/storage"),
-            ("project.create", r#"{"params":{"name":7,"image":"b"}}"#, "/params/name"),
-            ("project.create", r#"{"params":{"name":"a"}}"#, "/params"),
-            ("project.activate", r#"{"params":{"project":"../x"}}"#, "/params/project"),
-            ("device.get", r#"{"params":{"device":"x"}}"#, "/params/device"),
-            ("project.list", r#"{"params":{"x":1}}"#, "/params/x"),
-            ("project.list", r#"{"command_id":"a b"}"#, "/command_id"),
-            ("project.list", r#"{"issued_at":"yesterday"}"#, "/issued_at"),
-            ("project.list", r#"{"expires_at":"2099-01-01T00:00:00Z"}"#, "/expires_at"),
-            ("project.list", r#"{"name":"project.get"}"#, "/name"),
-            ("project.list", "garbage", ""),
-        ] {
-            let refusal = parse(name, body).unwrap_err();
-            assert_eq!((refusal.status, refusal.code.as_str()), (400, "invalid_params"), "{body}");
-            assert_eq!(refusal.errors[0].pointer, pointer, "{body}: {refusal}");
-        }
-        assert_eq!(parse("project.explode", "{}").unwrap_err().code, "unknown_command");
-        assert_eq!(parse("project.list", r#"{"v":2}"#).unwrap_err().code, "unsupported_version");
-        assert_eq!(parse("project.list", &"x".repeat(MAX_REQUEST + 1)).unwrap_err().status, 413);
-    }
-
-    #[test]
-    fn every_announced_name_is_understood() {
-        for name in NAMES {
-            let refusal = Order::parse(name, Map::from_iter([("zz".to_owned(), json!(1))])).unwrap_err();
-            assert_eq!(refusal.code, "invalid_params", "{name}");
-        }
-    }
-
-    #[test]
-    fn the_same_content_in_another_order_is_the_same() {
-        let one = parse("project.create", r#"{"params":{"name":"a","image":"b"}}"#).unwrap();
-        let two =
-            parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
-        assert_eq!(one.content, two.content);
-    }
-}
+mod tests;

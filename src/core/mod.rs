@@ -7,6 +7,7 @@ pub mod boot;
 pub mod command;
 pub mod device;
 pub mod event;
+pub mod firmware;
 pub mod floor;
 pub mod image;
 pub mod observation;

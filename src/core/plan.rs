@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::text::{is_segment, serde_by_text};
 
@@ -100,6 +101,9 @@ pub struct Plan {
     pub raw_sha256: Digest,
     pub raw_size_bytes: u64,
     pub storage: StoragePath,
+    /// Goes into the EEPROM before the image goes onto the medium.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwarePlan>,
     /// The medium may be a regular file: a simulated device (never a real one).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regular_file: bool,

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use crate::core::address::Pool;
 use crate::core::command::{Envelope, Status, Transport};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
+use crate::core::firmware::{Chip, Firmware, FirmwareSeen};
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::{Compression, Digest, Image};
 use crate::core::observation::{
@@ -53,6 +54,20 @@ fn image() -> Image {
         compression: Compression::Raw,
         raw_sha256: Digest::new([1; 32]),
         raw_size_bytes: 1024,
+        added_at: START,
+    }
+}
+
+fn firmware(n: u8) -> Firmware {
+    Firmware {
+        id: Digest::new([n; 32]),
+        name: format!("pieeprom-{n}.bin"),
+        size_bytes: 512 << 10,
+        chip: Chip::Bcm2711,
+        version: "2026-08-04".to_owned(),
+        built: Some(1_785_801_600),
+        bootconf: "BOOT_ORDER=0xf12\n".to_owned(),
+        room_bytes: 4076,
         added_at: START,
     }
 }
@@ -123,6 +138,7 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Dropped),
+        firmware: None,
         warnings: Vec::new(),
     };
     report(Reported::StepCompleted { step: StepName::Verify, evidence: seen }).await.unwrap();
@@ -274,11 +290,12 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
     let address = Ipv4Addr::new(10, 0, 0, 2 + b % 8);
     let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: Some(Serial8(u32::from(a % 4))) });
     let session = sessions.get(usize::from(b) % sessions.len().max(1)).copied().unwrap_or(SessionId(uuid::Uuid::nil()));
-    let step = if b % 2 == 0 { StepName::Write } else { StepName::Verify };
+    let step = [StepName::Firmware, StepName::Write, StepName::Verify][usize::from(b % 3)];
     let evidence = Evidence {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Direct),
+        firmware: Some(FirmwareSeen { version_before: Some("x".to_owned()), ..FirmwareSeen::default() }),
         warnings: Vec::new(),
     };
     let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
@@ -306,19 +323,26 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
             let lines = vec![ConsoleLine { at: START, text: "x".to_owned() }; usize::from(b % 3)];
             Observation::ConsoleText { mac, lines }
         }
+        15 => Observation::FirmwareIngested(firmware(8 + b % 2)),
+        16 => Observation::FirmwareEdited {
+            firmware: Digest::new([7 + b % 3; 32]),
+            bootconf: format!("A={}\n", a % 3),
+            sha256: Digest::new([1; 32]),
+        },
         _ => return Input::Tick,
     })
 }
 
 proptest! {
     #[test]
-    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..15, any::<u8>(), any::<u8>()), 1..60)) {
+    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..17, any::<u8>(), any::<u8>()), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand(START);
         let connection = crate::store::open(&folder.path().join("x.db")).unwrap();
         let mut writer = Writer::with(connection, settings(), clock.clone());
         writer.handle(Input::Observed(Observation::ImageIngested(image()))).unwrap();
-        let body = br#"{"params":{"name":"Gateway","image":"a.img","active":true,"again":"allow"}}"#;
+        writer.handle(Input::Observed(Observation::FirmwareIngested(firmware(7)))).unwrap();
+        let body = br#"{"params":{"name":"Gateway","image":"a.img","active":true,"again":"allow","firmware":{"image":"pieeprom-7.bin","bootconf":"A=1\n","force_boot_order":true}}}"#;
         let minted_id = "command-0001".parse().unwrap();
         let envelope = Envelope { name: Some("project.create"), id: None, minted_id, transport: Transport::Rest, now: START };
         writer.handle(Input::Commanded(Box::new(crate::core::command::Command::parse(body, &envelope).unwrap()))).unwrap();

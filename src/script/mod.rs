@@ -8,6 +8,7 @@ mod quote;
 use std::net::SocketAddr;
 
 use crate::core::device::Serial;
+use crate::core::firmware::FirmwarePlan;
 use crate::core::image::Compression;
 use crate::core::plan::StoragePath;
 use crate::core::refusal::Refusal;
@@ -21,6 +22,7 @@ const PROVISION: &str = concat!(
     include_str!("step/led.sh"),
     include_str!("step/base.sh"),
     include_str!("step/check.sh"),
+    include_str!("step/firmware.sh"),
     include_str!("step/write.sh"),
     include_str!("step/verify.sh"),
     include_str!("step/finish.sh"),
@@ -69,8 +71,24 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("COMPRESSION", compression),
         assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
         assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
+        firmware(plan.firmware.as_ref(), &base),
         assignment("REGULAR_FILE", if plan.regular_file { "yes" } else { "no" }),
         PROVISION.to_owned(),
+    ]
+    .concat()
+}
+
+/// All of them empty where the plan has no firmware.
+fn firmware(plan: Option<&FirmwarePlan>, base: &str) -> String {
+    let text = |value: fn(&FirmwarePlan) -> String| plan.map(value).unwrap_or_default();
+    [
+        assignment("FIRMWARE_URL", &plan.map(|_| format!("{base}/firmware")).unwrap_or_default()),
+        assignment("FIRMWARE_SHA256", &text(|plan| plan.sha256.to_string())),
+        assignment("FIRMWARE_SIZE", &text(|plan| plan.size_bytes.to_string())),
+        assignment("FIRMWARE_VERSION", &text(|plan| plan.version.clone())),
+        assignment("FIRMWARE_BUILT", &text(|plan| plan.built.map(|built| built.to_string()).unwrap_or_default())),
+        assignment("FIRMWARE_SPI", &text(|plan| plan.chip.spi_device().to_owned())),
+        assignment("FIRMWARE_DOWNGRADE", if plan.is_some_and(|plan| plan.allow_downgrade) { "yes" } else { "no" }),
     ]
     .concat()
 }

@@ -1,6 +1,7 @@
 //! The scripts, run for real: by dash with the tools of this system and by busybox with its own, against a station
 //! of a few lines, onto a plain file.
 
+mod firmware;
 mod station;
 mod world;
 

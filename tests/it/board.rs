@@ -94,7 +94,7 @@ impl Orders {
         self.values.get(name).unwrap_or_else(|| panic!("the script has no {name}: {:?}", self.values.keys()))
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         let url = self.value(name);
         let rest = url.strip_prefix("http://").unwrap_or_else(|| panic!("not a url: {url}"));
         format!("/{}", rest.split_once('/').unwrap_or_else(|| panic!("no path: {url}")).1)

@@ -226,8 +226,8 @@ async fn a_broker_that_forgets_everything_still_gets_requests_to_the_station() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_larger_than_the_broker_takes_is_left_out_and_the_next_one_flows() {
-    let (mut world, server) = world("max_packet_size 1400").await;
-    let long = "x".repeat(900);
+    let (mut world, server) = world("max_packet_size 4000").await;
+    let long = "x".repeat(3500);
     let alarm = |code: &str, detail: &str| {
         crate::core::observation::Input::Observed(crate::core::observation::Observation::AlarmRaised {
             code: code.to_owned(),

@@ -15,7 +15,7 @@ use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
-type Effect = (Vec<Fact>, Value);
+pub(super) type Effect = (Vec<Fact>, Value);
 
 impl Floor {
     pub(super) fn carry_out(&self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
@@ -27,7 +27,10 @@ impl Floor {
             facts.clear();
             result = json!({"dry_run": true, "would": result});
         }
-        let reply = Reply::succeeded(command, &self.settings.station, now, result);
+        let reply = match command.order.is_long() && !command.dry_run {
+            true => Reply::accepted(command, &self.settings.station, now, result),
+            false => Reply::succeeded(command, &self.settings.station, now, result),
+        };
         if !command.order.reads_only() && !command.dry_run {
             facts.push(completed(command, &reply));
         }
@@ -45,6 +48,11 @@ impl Floor {
             Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
             Order::ImageList => Ok((Vec::new(), json!({"images": self.images.values().collect::<Vec<_>>()}))),
             Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
+            Order::FirmwareList => Ok((Vec::new(), json!({"firmware": self.firmware.values().collect::<Vec<_>>()}))),
+            Order::FirmwareAdd(wanted) => Self::add_firmware(wanted),
+            Order::FirmwareDelete(name) => {
+                self.delete_firmware(self.find_firmware(&name.firmware, "/params/firmware")?)
+            }
             Order::DeviceGet(DeviceName { device }) => Ok((Vec::new(), json!({"device": self.show_device(*device)?}))),
             Order::DeviceAuthorize(DeviceName { device }) => self.authorize(*device, command),
             Order::DeviceAbort(DeviceName { device }) => self.abort(*device, command),
@@ -95,6 +103,7 @@ impl Floor {
             storage: wanted.storage.clone(),
             again: wanted.again,
             boot: wanted.boot.clone().and_then(Boot::filled),
+            firmware: wanted.firmware.as_ref().map(|wish| self.recipe(wish)).transpose()?,
             active: wanted.active,
             revision: 1,
             created_at: now,
@@ -121,12 +130,17 @@ impl Floor {
             Some(image) => self.find_image(image)?.id,
             None => project.image,
         };
+        let firmware = match &wanted.firmware {
+            Some(wish) => wish.as_ref().map(|wish| self.recipe(wish)).transpose()?,
+            None => project.firmware.clone(),
+        };
         let changed = Project {
             name: wanted.name.clone().unwrap_or_else(|| project.name.clone()),
             image,
             storage: wanted.storage.clone().unwrap_or_else(|| project.storage.clone()),
             again: wanted.again.unwrap_or(project.again),
             boot: wanted.boot.clone().map_or_else(|| project.boot.clone(), Boot::filled),
+            firmware,
             revision: project.revision + 1,
             updated_at: now,
             ..project.clone()
@@ -227,6 +241,7 @@ impl Floor {
             "projects": self.projects.len(),
             "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
             "images": self.images.len(),
+            "firmware": self.firmware.len(),
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
             "alarms": self.alarms,
         })
@@ -267,7 +282,7 @@ fn completed(command: &Command, reply: &Reply) -> Fact {
         name: command.name.clone(),
         actor: json!(command.actor),
         transport: command.transport.as_str().to_owned(),
-        status: "succeeded".to_owned(),
+        status: if reply.is_final { "succeeded" } else { "accepted" }.to_owned(),
         code: reply.code,
         correlation_id: command.correlation_id.clone(),
         error: None,

@@ -2,6 +2,7 @@
 
 mod boot;
 mod conflict;
+mod firmware;
 mod told;
 
 use std::collections::BTreeMap;
@@ -186,7 +187,7 @@ fn token() -> Token {
 }
 
 fn good() -> Evidence {
-    Evidence { bytes: Some(SIZE), sha256: Some(RAW), cache: Some(Cache::Dropped), warnings: Vec::new() }
+    Evidence { bytes: Some(SIZE), sha256: Some(RAW), cache: Some(Cache::Dropped), ..Evidence::default() }
 }
 
 fn completed(step: StepName, evidence: Evidence) -> Reported {

@@ -29,12 +29,13 @@ use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::view::Answer;
+use crate::firmware::Firmwares;
 use crate::http::device::boot::Served;
 use crate::http::device::flow::{Counted, Flows};
 use crate::http::device::query::Asked;
 use crate::http::error::Failure;
 use crate::images::Images;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, SubmitError};
 use crate::script::{self, Setting};
 
 /// Larger than any report of the script.
@@ -44,11 +45,20 @@ const IMAGE_CHUNK: usize = 1 << 20;
 /// Well within the 120 s after which a silent device is given up.
 const PROGRESS_SECONDS: u16 = 2;
 
+/// What lies ready for devices.
+#[derive(Clone)]
+pub struct Shelves {
+    pub images: Images,
+    pub firmware: Firmwares,
+    pub files: Arc<BootFiles>,
+}
+
 /// What the device side answers from. A handle; clone it freely.
 #[derive(Clone)]
 pub struct Device {
     ledger: Ledger,
     images: Images,
+    firmware: Firmwares,
     files: Arc<BootFiles>,
     setting: Setting,
     flows: Flows,
@@ -57,9 +67,10 @@ pub struct Device {
 
 impl Device {
     /// `server` is where devices reach this side.
-    pub fn new(ledger: Ledger, images: Images, files: Arc<BootFiles>, server: SocketAddr) -> Self {
+    pub fn new(ledger: Ledger, shelves: Shelves, server: SocketAddr) -> Self {
+        let Shelves { images, firmware, files } = shelves;
         let setting = Setting { server, progress_seconds: PROGRESS_SECONDS };
-        Self { ledger, images, files, setting, flows: Flows::default(), served: Served::default() }
+        Self { ledger, images, firmware, files, setting, flows: Flows::default(), served: Served::default() }
     }
 
     /// Tells the ledger how images flow and which boot files went out, until `stop`.
@@ -77,7 +88,16 @@ impl Device {
             fresh_session: SessionId(Uuid::now_v7()),
             fresh_token: fresh_token(),
         };
-        match self.ledger.submit(Input::Observed(Observation::ScriptAsked(Box::new(ask)))).await?.answer {
+        let input = Input::Observed(Observation::ScriptAsked(Box::new(ask)));
+        let receipt = match self.ledger.submit(input.clone()).await {
+            // The first device of a project since its settings changed.
+            Err(SubmitError::Refused(refusal)) if refusal.code == "firmware_not_ready" => {
+                self.firmware.prepare().await?;
+                self.ledger.submit(input).await?
+            }
+            submitted => submitted?,
+        };
+        match receipt.answer {
             Answer::Session(session) => Ok(script::render(&self.setting, serial, &session)),
             Answer::Refused(refusal) => Err(refusal),
             Answer::Noted | Answer::Dhcp(_) | Answer::Reply(_) => {
@@ -107,6 +127,7 @@ pub fn router(device: Device) -> Router {
         .route("/scriptexecute", get(give_script).head(async || StatusCode::METHOD_NOT_ALLOWED))
         .route("/boot/{*path}", get(boot::give_file))
         .route(&session("image"), get(give_image))
+        .route(&session("firmware"), get(give_firmware))
         .route(&session("report"), post(take_report))
         .route(&session("progress"), post(take_progress))
         .layer(DefaultBodyLimit::max(MAX_REPORT))
@@ -178,6 +199,26 @@ async fn give_image(
     response.headers_mut().remove(header::LAST_MODIFIED);
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)
+}
+
+/// The EEPROM image of the plan: small, so it is given whole.
+async fn give_firmware(
+    State(device): State<Device>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let session = device.session_of(&id, &headers).await?;
+    if !session.is_open() {
+        return Err(Refusal::new(409, "session_closed", format!("session {} has ended", session.id)).into());
+    }
+    let plan = session.plan.firmware.as_ref();
+    let plan = plan.ok_or_else(|| Refusal::not_found("firmware", format!("in the plan of session {}", session.id)))?;
+    let bytes = device.firmware.planned(plan).await.inspect_err(|refusal| {
+        tracing::error!(session = %session.id, detail = refusal.detail, "a firmware cannot be given to its device");
+    })?;
+    let tag = HeaderValue::from_str(&format!("\"{}\"", plan.sha256)).expect("a digest is hex digits");
+    let octets = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, octets), (header::ETAG, tag)], bytes).into_response())
 }
 
 /// RFC 9110 §13 with the one tag that an image ever has. The file server below knows its own, made from the time and

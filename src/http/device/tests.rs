@@ -30,6 +30,7 @@ struct World {
     data: TempDir,
     ledger: Ledger,
     images: Images,
+    firmware: Firmwares,
     device: Device,
     image: Image,
 }
@@ -72,8 +73,10 @@ impl World {
         let boot = data.path().join("boot");
         fs::create_dir(&boot).unwrap();
         let files = Arc::new(BootFiles::new(boot, "192.168.5.1:80".parse().unwrap()));
-        let device = Device::new(ledger.clone(), images.clone(), files, server);
-        Self { data, ledger, images, device, image }
+        let firmware = Firmwares::open(data.path(), ledger.clone()).unwrap();
+        let shelves = Shelves { images: images.clone(), firmware: firmware.clone(), files };
+        let device = Device::new(ledger.clone(), shelves, server);
+        Self { data, ledger, images, firmware, device, image }
     }
 
     async fn with_project(self) -> Self {
@@ -378,7 +381,8 @@ async fn a_simulated_device_runs_its_script_to_the_end() {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let files = Arc::clone(&world.device.files);
-    let device = Device::new(world.ledger.clone(), world.images.clone(), files, address);
+    let shelves = Shelves { images: world.images.clone(), firmware: world.firmware.clone(), files };
+    let device = Device::new(world.ledger.clone(), shelves, address);
     let service = router(device).into_make_service_with_connect_info::<SocketAddr>();
     let serving = tokio::spawn(async move { axum::serve(socket, service).await });
     let medium = world.data.path().join("medium");
@@ -403,4 +407,57 @@ async fn a_simulated_device_runs_its_script_to_the_end() {
     let written = fs::read(&medium).unwrap();
     assert!(written[..4096] == *BODY && written[4096..] == [0xaa; 4096]);
     assert_eq!(world.events().await.last().unwrap(), "device.provisioned");
+}
+
+#[tokio::test]
+async fn a_device_gets_the_firmware_of_its_plan() {
+    use crate::core::firmware::eeprom::Eeprom;
+    use crate::core::firmware::eeprom::tests::of_2711;
+
+    let world = World::new().await;
+    let image = of_2711(1_785_801_600, "[all]\nBOOT_UART=0\n");
+    world.firmware.take("pieeprom.bin", None, Ok(image.clone().into())).await.unwrap();
+    let envelope = Envelope {
+        name: Some("project.create"),
+        id: None,
+        minted_id: "minted-0001".parse().unwrap(),
+        transport: Transport::Rest,
+        now: world.ledger.now(),
+    };
+    let wish = r#"{"image":"pieeprom.bin","settings":{"BOOT_ORDER":"0xf2461"}}"#;
+    let body = format!(r#"{{"params":{{"name":"Gateway","image":"a.img","active":true,"firmware":{wish}}}}}"#);
+    assert_eq!(world.ledger.command(body.as_bytes(), &envelope).await.status, Status::Succeeded);
+
+    let attempt = world.attempt().await;
+    let edited = Eeprom::parse(image).unwrap().with_bootconf(b"[all]\nBOOT_UART=0\nBOOT_ORDER=0xf2461\n").unwrap();
+    let sum = crate::core::image::Digest::new(<sha2::Sha256 as sha2::Digest>::digest(&edited).into());
+    assert!(attempt.script.contains(&format!("FIRMWARE_SHA256='{sum}'\n")));
+    let request = Request::get(format!("{}/firmware", attempt.path));
+    let mine = request.header(header::AUTHORIZATION, format!("Bearer {}", attempt.token));
+    let answered = world.send(mine, Body::empty()).await;
+    assert_eq!(
+        (answered.status, answered.headers[header::CONTENT_LENGTH].to_str().unwrap()),
+        (200, edited.len().to_string().as_str())
+    );
+    assert_eq!(answered.headers[header::ETAG].to_str().unwrap(), format!("\"{sum}\""));
+    world
+        .send(Request::get(format!("{}/firmware", attempt.path)), Body::empty())
+        .await
+        .assert_problem(401, "bad_token");
+    world.report(&attempt, "step=write&state=started").await.assert_problem(409, "wrong_state");
+    let done = format!("step=firmware&state=completed&sha256={sum}&version_before=x&built_before=1&version_after=y");
+    for fields in ["step=firmware&state=started", &done, "step=write&state=started"] {
+        assert_eq!(world.report(&attempt, fields).await.status, 200, "{fields}");
+    }
+    assert!(!world.events().await.contains(&"device.refused".to_owned()));
+}
+
+#[tokio::test]
+async fn a_plan_without_firmware_gives_none() {
+    let world = World::new().await.with_project().await;
+    let attempt = world.attempt().await;
+    assert!(attempt.script.contains("FIRMWARE_URL=''\n"));
+    let request = Request::get(format!("{}/firmware", attempt.path));
+    let mine = request.header(header::AUTHORIZATION, format!("Bearer {}", attempt.token));
+    world.send(mine, Body::empty()).await.assert_problem(404, "not_found");
 }

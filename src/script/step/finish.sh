@@ -10,6 +10,7 @@ provision() {
     trap 'exit 1' HUP INT TERM
     say "Provisioning $SERIAL: session $SESSION"
     check
+    firmware
     write
     verify
     report state=finished

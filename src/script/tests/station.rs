@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -26,6 +27,9 @@ pub struct Image {
     pub cut_after: Option<usize>,
     /// The second half is held back until the device has said how far it is.
     pub wait_for_progress: bool,
+    /// The EEPROM image; the first so many downloads of it are cut off in the middle.
+    pub firmware: Vec<u8>,
+    pub cuts: usize,
 }
 
 pub struct Station {
@@ -40,6 +44,7 @@ struct World {
     reports: Arc<Mutex<Vec<Form>>>,
     answer: Box<Answers>,
     progress: Mutex<(Sender<Form>, Option<Receiver<Form>>)>,
+    downloads: AtomicUsize,
 }
 
 struct Request {
@@ -61,6 +66,7 @@ impl Station {
             reports: Arc::clone(&reports),
             answer: Box::new(answer),
             progress: Mutex::new((sender, Some(receiver))),
+            downloads: AtomicUsize::new(0),
         });
         // The threads end with the process of the test.
         thread::spawn(move || {
@@ -93,6 +99,7 @@ fn serve(world: &World, stream: TcpStream) {
     }
     match end.as_str() {
         "image" => image(world, &request, stream),
+        "firmware" => firmware(world, stream),
         "progress" => {
             world.progress.lock().unwrap().0.send(request.form).unwrap();
             answer(stream, "200 OK", b"");
@@ -129,6 +136,14 @@ fn image(world: &World, request: &Request, mut stream: TcpStream) {
         assert_eq!(form["step"], ["write"]);
     }
     let _ = stream.write_all(&body[half.min(end)..end]);
+}
+
+fn firmware(world: &World, mut stream: TcpStream) {
+    let body = &world.image.firmware;
+    let cut = world.downloads.fetch_add(1, Ordering::Relaxed) < world.image.cuts;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    let _ = stream.write_all(&body[..if cut { body.len() / 2 } else { body.len() }]);
 }
 
 fn read(stream: &TcpStream) -> Option<Request> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use sha2::{Digest as _, Sha256};
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::core::device::{Facts, Mac, Serial};
+use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::plan::{Plan, SessionId, StoragePath};
 use crate::core::project::ProjectId;
@@ -21,10 +22,11 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 18] = [
+const APPLETS: [&str; 20] = [
     "awk",
     "blockdev",
     "cat",
+    "date",
     "dd",
     "head",
     "mktemp",
@@ -34,6 +36,7 @@ const APPLETS: [&str; 18] = [
     "sh",
     "sha256sum",
     "sleep",
+    "sort",
     "stat",
     "sync",
     "tail",
@@ -78,6 +81,10 @@ impl World {
         fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         self.path = format!("{}:{}", folder.display(), self.path);
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn medium(&self) -> PathBuf {
@@ -144,6 +151,7 @@ pub struct Job {
     pub regular_file: bool,
     pub raw_size: usize,
     pub raw_sha256: Digest,
+    pub firmware: Option<FirmwarePlan>,
 }
 
 impl Job {
@@ -155,6 +163,7 @@ impl Job {
             regular_file: true,
             raw_size: size,
             raw_sha256: digest(&raw),
+            firmware: None,
             raw,
         }
     }
@@ -165,7 +174,7 @@ impl Job {
     }
 
     pub fn image(&self) -> Image {
-        Image { body: self.served.clone(), cut_after: None, wait_for_progress: false }
+        Image { body: self.served.clone(), cut_after: None, wait_for_progress: false, firmware: Vec::new(), cuts: 0 }
     }
 
     /// A station that takes everything.
@@ -188,6 +197,7 @@ impl Job {
                 raw_sha256: self.raw_sha256,
                 raw_size_bytes: self.raw_size as u64,
                 storage: StoragePath::default(),
+                firmware: self.firmware.clone(),
                 regular_file: self.regular_file,
             },
             token: "secret-token".parse().unwrap(),
@@ -215,7 +225,7 @@ fn noise(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn digest(bytes: &[u8]) -> Digest {
+pub fn digest(bytes: &[u8]) -> Digest {
     Digest::new(Sha256::digest(bytes).into())
 }
 
