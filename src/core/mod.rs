@@ -12,6 +12,7 @@ pub mod observation;
 pub mod plan;
 pub mod project;
 pub mod refusal;
+pub mod reply;
 pub mod rule;
 pub mod session;
 pub mod text;

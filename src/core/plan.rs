@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::core::image::{Compression, Digest};
+use crate::core::project::StatusLed;
 use crate::core::text::{is_segment, serde_by_text};
 
 /// One attempt on one device. A `UUIDv7`, so that ids sort by time.
@@ -100,6 +101,8 @@ pub struct Plan {
     pub raw_sha256: Digest,
     pub raw_size_bytes: u64,
     pub storage: StoragePath,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_led: Option<StatusLed>,
     /// The medium may be a regular file: a simulated device (never a real one).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regular_file: bool,

@@ -60,6 +60,7 @@ struct Draft {
     projects: BTreeSet<crate::core::project::ProjectId>,
     images: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
+    rules: bool,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
     kept: Vec<(Command, Answered)>,
@@ -78,6 +79,7 @@ impl Draft {
         self.projects.extend(touched.project);
         self.images.extend(touched.image);
         self.alarms.extend(touched.alarm);
+        self.rules |= touched.rules;
         if let Fact::Note(note) = fact {
             self.notes.push(note.clone());
         }
@@ -268,6 +270,9 @@ impl Writer {
         }
         for id in &draft.projects {
             tables::save_project(&transaction, id, self.floor.project(id))?;
+        }
+        if draft.rules {
+            tables::save_rules(&transaction, self.floor.rules())?;
         }
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;

@@ -7,6 +7,7 @@ mod command;
 mod device;
 mod dhcp;
 mod report;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -23,6 +24,7 @@ use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
+use crate::core::rule::Rules;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
@@ -151,6 +153,7 @@ impl Decision {
 pub struct Floor {
     settings: Settings,
     projects: BTreeMap<ProjectId, Project>,
+    rules: Rules,
     images: BTreeMap<Digest, Image>,
     addresses: AddressBook,
     devices: HashMap<Mac, Device>,
@@ -166,6 +169,7 @@ impl Floor {
         Self {
             settings,
             projects: BTreeMap::new(),
+            rules: Rules::default(),
             images: BTreeMap::new(),
             addresses,
             devices: HashMap::new(),
@@ -222,6 +226,14 @@ impl Floor {
 
     pub fn learn_project(&mut self, project: Project) {
         self.projects.insert(project.id.clone(), project);
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub fn learn_rules(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     pub fn learn_image(&mut self, image: Image) {
@@ -354,6 +366,9 @@ impl Floor {
             Event::ProjectDeleted { project } => {
                 self.projects.remove(project);
             }
+            Event::RulesChanged { revision, rules } => {
+                self.rules = Rules { revision: *revision, rules: rules.clone() };
+            }
             Event::StationStarted { .. }
             | Event::StationStopped { .. }
             | Event::EventsDeadlettered { .. }
@@ -415,6 +430,7 @@ pub struct Touched {
     pub project: Option<ProjectId>,
     pub image: Option<Digest>,
     pub alarm: Option<String>,
+    pub rules: bool,
 }
 
 impl Fact {
@@ -430,6 +446,7 @@ impl Fact {
                 Event::ProjectActivated { project, .. }
                 | Event::ProjectDeactivated { project, .. }
                 | Event::ProjectDeleted { project } => Touched { project: Some(project.clone()), ..nothing },
+                Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }
                 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::image::{Compression, Digest};
 use crate::core::plan::{Plan, SessionId, StoragePath};
-use crate::core::project::ProjectId;
+use crate::core::project::{ProjectId, StatusLed};
 use crate::core::session::{Life, Session};
 use crate::core::time::Timestamp;
 use crate::script::tests::station::{Image, Say, Station};
@@ -80,6 +80,24 @@ impl World {
         self.path = format!("{}:{}", folder.display(), self.path);
     }
 
+    /// A GPIO of a chip whose numbers begin at 512, as current kernels count; returns its folder.
+    pub fn with_gpio(&self, number: u16) -> PathBuf {
+        let root = self.gpio();
+        fs::create_dir_all(root.join("gpiochip512")).unwrap();
+        fs::write(root.join("gpiochip512/label"), "pinctrl-bcm2711\n").unwrap();
+        fs::write(root.join("gpiochip512/base"), "512\n").unwrap();
+        fs::write(root.join("export"), "").unwrap();
+        let line = root.join(format!("gpio{}", 512 + number));
+        fs::create_dir_all(&line).unwrap();
+        fs::write(line.join("direction"), "in").unwrap();
+        fs::write(line.join("value"), "").unwrap();
+        line
+    }
+
+    fn gpio(&self) -> PathBuf {
+        self.folder.path().join("gpio")
+    }
+
     pub fn medium(&self) -> PathBuf {
         self.folder.path().join("medium")
     }
@@ -117,7 +135,8 @@ impl World {
         let script = render(&setting, Serial(0x1000_0000_a1b2_c3d4), &job.session());
         let medium = format!("STORAGE='{}'\n", self.medium().display());
         assert!(script.contains("STORAGE='/dev/mmcblk0'\n"));
-        script.replacen("STORAGE='/dev/mmcblk0'\n", &medium, 1)
+        let script = script.replacen("STORAGE='/dev/mmcblk0'\n", &medium, 1);
+        script.replace("/sys/class/gpio", &self.gpio().display().to_string())
     }
 
     pub fn assert_failed(&self, output: &Output, code: &str) {
@@ -144,6 +163,7 @@ pub struct Job {
     pub regular_file: bool,
     pub raw_size: usize,
     pub raw_sha256: Digest,
+    pub status_led: Option<StatusLed>,
 }
 
 impl Job {
@@ -155,6 +175,7 @@ impl Job {
             regular_file: true,
             raw_size: size,
             raw_sha256: digest(&raw),
+            status_led: None,
             raw,
         }
     }
@@ -187,6 +208,7 @@ impl Job {
                 raw_sha256: self.raw_sha256,
                 raw_size_bytes: self.raw_size as u64,
                 storage: StoragePath::default(),
+                status_led: self.status_led,
                 regular_file: self.regular_file,
             },
             token: "secret-token".parse().unwrap(),
