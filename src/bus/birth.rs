@@ -10,7 +10,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 24] = [
+const EVENTS: [&str; 27] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -34,6 +34,9 @@ const EVENTS: [&str; 24] = [
     "device.aborted",
     "device.interrupted",
     "device.authorized",
+    "device.assigned",
+    "device.unassigned",
+    "rules.changed",
     "command.completed",
 ];
 
