@@ -10,7 +10,7 @@
 //! 7  app/   simulator/           bind, start, wait, stop · the device's side of the wire
 //! 6  config/                     YAML and environment -> a Config that can run
 //! 5  http/                       the device side, the operator side
-//! 4  dhcp/ tftp/ bus/ images/ metrics.rs     adapters: translate, never decide
+//! 4  dhcp/ tftp/ bus/ images/ firmware/ metrics.rs     adapters: translate, never decide
 //! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
 //! 2  store/  script/             paper (SQLite) · pure text (a session -> sh)
 //! 1  core/                       pure: values, decide, apply              telemetry.rs
@@ -27,6 +27,7 @@ mod cli;
 mod config;
 mod core;
 mod dhcp;
+mod firmware;
 mod http;
 mod images;
 mod ledger;

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::core::observation::{Input, Observation};
 use crate::dhcp::Dhcp;
 use crate::dhcp::interface::{Claim, Interface};
+use crate::firmware::Firmwares;
 use crate::http::{self, Listener};
 use crate::images::Images;
 use crate::ledger::{Clock, Ledger};
@@ -38,6 +39,7 @@ pub struct Agent {
     ledger: Ledger,
     writer: JoinHandle<()>,
     images: Images,
+    firmware: Firmwares,
     dhcp: Option<Dhcp>,
     tftp: Tftp,
     devices: Listener,
@@ -68,6 +70,8 @@ impl Agent {
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
         let images = Images::open(&config.data, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
+        let firmware = Firmwares::open(&config.data, ledger.clone())?;
+        firmware.check().await?;
         let dhcp = match config.dhcp {
             Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),
             None => None,
@@ -86,6 +90,7 @@ impl Agent {
             ledger,
             writer,
             images,
+            firmware,
             dhcp,
             tftp,
             devices,
@@ -143,7 +148,7 @@ impl Agent {
 
     /// The front talks to devices and operators; the back carries the news out, and ends after it.
     fn start(self) -> Running {
-        let Self { ledger, images, metrics, .. } = self;
+        let Self { ledger, images, firmware, metrics, .. } = self;
         let mut back = Tasks::default();
         let (bus, counting) = (self.bus, metrics.clone());
         back.spawn("bus", move |stop| async move { Ok(bus.run(stop).await?) });
@@ -160,18 +165,20 @@ impl Agent {
         let (tftp, library) = (self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
         front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });
+        let eeproms = firmware.clone();
+        front.spawn("firmware", move |stop| async move { Ok(eeproms.run(stop).await?) });
         front.spawn("clock", {
             let ledger = ledger.clone();
             move |stop| async move { tick(ledger, stop).await }
         });
-        let side = http::device::Device::new(ledger.clone(), images.clone(), self.server);
+        let side = http::device::Device::new(ledger.clone(), images.clone(), firmware.clone(), self.server);
         let (devices, router) = (self.devices, http::device::router(side.clone()));
         front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
         front.spawn("image flow", move |stop| async move {
             side.run(stop).await;
             Ok(())
         });
-        let router = http::operator::router(http::operator::Operator { ledger, images, metrics });
+        let router = http::operator::router(http::operator::Operator { ledger, images, firmware, metrics });
         let operators = self.operators;
         front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });
         Running { front, back, writer: self.writer, interface: self.interface, claim: self.claim, _lock: self._lock }

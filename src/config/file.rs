@@ -135,11 +135,17 @@ pub struct Sessions {
     pub max_attempts: u32,
     pub silence: Span,
     pub stall: Span,
+    pub firmware: Span,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { max_attempts: 3, silence: Span(Duration::from_secs(120)), stall: Span(Duration::from_secs(15 * 60)) }
+        Self {
+            max_attempts: 3,
+            silence: Span(Duration::from_secs(120)),
+            stall: Span(Duration::from_secs(15 * 60)),
+            firmware: Span(Duration::from_secs(10 * 60)),
+        }
     }
 }
 

@@ -102,7 +102,11 @@ fn checked(file: File) -> Result<Config, ConfigError> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pool: pool.clone(),
             max_attempts: file.sessions.max_attempts.max(1),
-            deadlines: Deadlines { silence: file.sessions.silence.0, stall: file.sessions.stall.0 },
+            deadlines: Deadlines {
+                silence: file.sessions.silence.0,
+                stall: file.sessions.stall.0,
+                firmware: file.sessions.firmware.0,
+            },
         },
         interface: file.network.interface.clone(),
         server,

@@ -1,5 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
+mod firmware;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::reply::{Problem, Reply, Status};
+pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -155,6 +158,9 @@ pub enum Order {
     ProjectList,
     ImageList,
     ImageDelete(ImageName),
+    FirmwareList,
+    FirmwareAdd(FirmwareAdd),
+    FirmwareDelete(FirmwareName),
     DeviceGet(DeviceName),
     DeviceAuthorize(DeviceName),
     DeviceAbort(DeviceName),
@@ -167,7 +173,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 21] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -177,6 +183,9 @@ pub const NAMES: [&str; 18] = [
     "project.list",
     "image.list",
     "image.delete",
+    "firmware.list",
+    "firmware.add",
+    "firmware.delete",
     "device.get",
     "device.authorize",
     "device.abort",
@@ -225,6 +234,8 @@ pub struct ProjectCreate {
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
+    #[serde(default)]
+    pub firmware: Option<FirmwareWish>,
     /// Only `true` is taken: no device passes without a read-back of its medium.
     #[serde(default = "yes")]
     pub verify: bool,
@@ -249,19 +260,20 @@ pub struct ProjectUpdate {
     pub storage: Option<StoragePath>,
     #[serde(default)]
     pub again: Option<Again>,
+    /// `null` takes it out of the project.
+    #[serde(default, deserialize_with = "given")]
+    pub firmware: Option<Option<FirmwareWish>>,
     #[serde(default = "yes")]
     pub verify: bool,
 }
 
-const fn yes() -> bool {
-    true
+/// What is there is meant, `null` too.
+fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
-/// Tells `null` from what was left out.
-fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+const fn yes() -> bool {
+    true
 }
 
 /// The image of devices whose storage is no larger.
@@ -455,6 +467,9 @@ impl Order {
             "project.list" => read::<Nothing>(params).map(|_| Self::ProjectList)?,
             "image.list" => read::<Nothing>(params).map(|_| Self::ImageList)?,
             "image.delete" => Self::ImageDelete(read(params)?),
+            "firmware.list" => read::<Nothing>(params).map(|_| Self::FirmwareList)?,
+            "firmware.add" => Self::FirmwareAdd(read(params)?),
+            "firmware.delete" => Self::FirmwareDelete(read(params)?),
             "device.get" => Self::DeviceGet(read(params)?),
             "device.authorize" => Self::DeviceAuthorize(read(params)?),
             "device.abort" => Self::DeviceAbort(read(params)?),
@@ -475,11 +490,17 @@ impl Order {
             Self::ProjectGet(_)
                 | Self::ProjectList
                 | Self::ImageList
+                | Self::FirmwareList
                 | Self::DeviceGet(_)
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
         )
+    }
+
+    /// Answered before it is done.
+    pub const fn is_long(&self) -> bool {
+        matches!(self, Self::FirmwareAdd(_))
     }
 
     /// The device that it is about.
@@ -523,66 +544,4 @@ fn read<T: DeserializeOwned>(params: Map<String, Value>) -> Result<T, Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(name: &str, body: &str) -> Result<Command, Refusal> {
-        let envelope = Envelope {
-            name: Some(name),
-            id: None,
-            minted_id: "minted-0001".parse().unwrap(),
-            transport: Transport::Mqtt,
-            now: Timestamp::from_millis(1_763_791_202_113),
-        };
-        Command::parse(body.as_bytes(), &envelope)
-    }
-
-    #[test]
-    fn a_hand_written_request_needs_only_its_params() {
-        let command = parse("project.create", r#"{"params":{"name":"Gateway","image":"a.img.xz"}}"#).unwrap();
-        assert!(!command.idempotent);
-        assert_eq!(command.id.as_str(), "minted-0001");
-        assert_eq!(command.expires_at, Timestamp::from_millis(1_763_791_202_113 + 3_600_000));
-    }
-
-    #[test]
-    fn each_fault_is_named_with_its_place() {
-        for (name, body, pointer) in [
-            ("project.create", r#"{"params":{"name":"a","image":"b","colour":"red"}}"#, "/params/colour"),
-            ("project.create", r#"{"params":{"name":"a","image":"b","storage":"/etc/passwd"}}"#, "/params/storage"),
-            ("project.create", r#"{"params":{"name":7,"image":"b"}}"#, "/params/name"),
-            ("project.create", r#"{"params":{"name":"a"}}"#, "/params"),
-            ("project.activate", r#"{"params":{"project":"../x"}}"#, "/params/project"),
-            ("device.get", r#"{"params":{"device":"x"}}"#, "/params/device"),
-            ("project.list", r#"{"params":{"x":1}}"#, "/params/x"),
-            ("project.list", r#"{"command_id":"a b"}"#, "/command_id"),
-            ("project.list", r#"{"issued_at":"yesterday"}"#, "/issued_at"),
-            ("project.list", r#"{"expires_at":"2099-01-01T00:00:00Z"}"#, "/expires_at"),
-            ("project.list", r#"{"name":"project.get"}"#, "/name"),
-            ("project.list", "garbage", ""),
-        ] {
-            let refusal = parse(name, body).unwrap_err();
-            assert_eq!((refusal.status, refusal.code.as_str()), (400, "invalid_params"), "{body}");
-            assert_eq!(refusal.errors[0].pointer, pointer, "{body}: {refusal}");
-        }
-        assert_eq!(parse("project.explode", "{}").unwrap_err().code, "unknown_command");
-        assert_eq!(parse("project.list", r#"{"v":2}"#).unwrap_err().code, "unsupported_version");
-        assert_eq!(parse("project.list", &"x".repeat(MAX_REQUEST + 1)).unwrap_err().status, 413);
-    }
-
-    #[test]
-    fn every_announced_name_is_understood() {
-        for name in NAMES {
-            let refusal = Order::parse(name, Map::from_iter([("zz".to_owned(), json!(1))])).unwrap_err();
-            assert_eq!(refusal.code, "invalid_params", "{name}");
-        }
-    }
-
-    #[test]
-    fn the_same_content_in_another_order_is_the_same() {
-        let one = parse("project.create", r#"{"params":{"name":"a","image":"b"}}"#).unwrap();
-        let two =
-            parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
-        assert_eq!(one.content, two.content);
-    }
-}
+mod tests;

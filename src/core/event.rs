@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
+use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
 use crate::core::observation::Cache;
 use crate::core::plan::{Plan, SessionId};
@@ -75,6 +76,27 @@ pub enum Event {
     #[serde(rename = "image.removed")]
     ImageRemoved { image: Digest, name: String },
 
+    /// It lies in the import folder and is to be taken in.
+    #[serde(rename = "firmware.requested")]
+    FirmwareRequested {
+        name: String,
+        path: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
+    },
+    #[serde(rename = "firmware.added")]
+    FirmwareAdded(Firmware),
+    #[serde(rename = "firmware.rejected")]
+    FirmwareRejected {
+        name: String,
+        code: String,
+        detail: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Digest>,
+    },
+    #[serde(rename = "firmware.removed")]
+    FirmwareRemoved { firmware: Digest, name: String },
+
     #[serde(rename = "project.created")]
     ProjectCreated(Project),
     #[serde(rename = "project.updated")]
@@ -138,6 +160,9 @@ pub enum Event {
         sha256: Option<Digest>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cache: Option<Cache>,
+        /// Of the firmware step: what the EEPROM held before and holds now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        firmware: Option<FirmwareSeen>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     },
@@ -229,7 +254,7 @@ pub enum Event {
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `rule`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -247,6 +272,10 @@ impl Event {
             Self::ImageAdded(_) => "image.added",
             Self::ImageRejected { .. } => "image.rejected",
             Self::ImageRemoved { .. } => "image.removed",
+            Self::FirmwareRequested { .. } => "firmware.requested",
+            Self::FirmwareAdded(_) => "firmware.added",
+            Self::FirmwareRejected { .. } => "firmware.rejected",
+            Self::FirmwareRemoved { .. } => "firmware.removed",
             Self::ProjectCreated(_) => "project.created",
             Self::ProjectUpdated(_) => "project.updated",
             Self::ProjectActivated { .. } => "project.activated",
@@ -296,6 +325,12 @@ impl Event {
                 ("image", id.to_string())
             }
             Self::ImageRejected { sha256: None, .. } => ("image", "rejected".to_owned()),
+            Self::FirmwareAdded(firmware) => ("firmware", firmware.id.to_string()),
+            Self::FirmwareRejected { sha256: Some(id), .. } | Self::FirmwareRemoved { firmware: id, .. } => {
+                ("firmware", id.to_string())
+            }
+            Self::FirmwareRejected { sha256: None, .. } => ("firmware", "rejected".to_owned()),
+            Self::FirmwareRequested { .. } => ("firmware", "requested".to_owned()),
             Self::ProjectCreated(project) | Self::ProjectUpdated(project) => ("project", project.id.to_string()),
             Self::ProjectActivated { project, .. }
             | Self::ProjectDeactivated { project, .. }

@@ -6,6 +6,7 @@ pub mod address;
 pub mod command;
 pub mod device;
 pub mod event;
+pub mod firmware;
 pub mod floor;
 pub mod image;
 pub mod observation;

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::core::command::Command;
 use crate::core::device::{BootIdentity, Facts, Mac, Serial};
+use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
 use crate::core::plan::{SessionId, Token};
 use crate::core::session::StepName;
@@ -70,6 +71,21 @@ pub enum Observation {
         code: String,
         detail: String,
         sha256: Option<Digest>,
+    },
+    /// The library has taken in an EEPROM image.
+    FirmwareIngested(Firmware),
+    /// The library would not take it.
+    FirmwareRejected {
+        name: String,
+        code: String,
+        detail: String,
+        sha256: Option<Digest>,
+    },
+    /// What an EEPROM image with another `bootconf.txt` hashes to.
+    FirmwareEdited {
+        firmware: Digest,
+        bootconf: String,
+        sha256: Digest,
     },
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
@@ -182,6 +198,9 @@ pub struct Evidence {
     pub bytes: Option<u64>,
     pub sha256: Option<Digest>,
     pub cache: Option<Cache>,
+    /// Of the firmware step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareSeen>,
     /// Things that were not there and did not stop the step.
     pub warnings: Vec<String>,
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::project::StatusLed;
 use crate::core::text::{is_segment, serde_by_text};
@@ -103,6 +104,9 @@ pub struct Plan {
     pub storage: StoragePath,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_led: Option<StatusLed>,
+    /// Goes into the EEPROM before the image goes onto the medium.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwarePlan>,
     /// The medium may be a regular file: a simulated device (never a real one).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regular_file: bool,

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::firmware::Recipe;
 use crate::core::image::Digest;
 use crate::core::plan::StoragePath;
 use crate::core::text::serde_by_text;
@@ -121,6 +122,8 @@ pub struct Project {
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Recipe>,
     pub active: bool,
     /// Rises by one with every change; `if_match` compares it.
     pub revision: u64,

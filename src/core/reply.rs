@@ -84,6 +84,12 @@ impl Reply {
         }
     }
 
+    /// It was taken down and will be done.
+    pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        let reply = Self::succeeded(command, station, now, result);
+        Self { status: Status::Accepted, is_final: false, code: 202, ..reply }
+    }
+
     pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {
         Self {
             v: 1,

@@ -121,7 +121,7 @@ impl Session {
         let steps: Vec<Value> = self
             .done
             .iter()
-            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "warnings": evidence.warnings}))
+            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "firmware": evidence.firmware, "warnings": evidence.warnings}))
             .collect();
         let ended = self.ended.as_ref();
         json!({
@@ -131,6 +131,7 @@ impl Session {
             "project": self.project,
             "image": self.plan.image,
             "storage": self.plan.storage,
+            "firmware": self.plan.firmware,
             "facts": self.facts,
             "started_at": self.started_at,
             "step": self.current_step(),

@@ -5,6 +5,7 @@ pub mod device;
 mod error;
 mod events;
 mod extract;
+mod firmware;
 mod images;
 pub mod operator;
 

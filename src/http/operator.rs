@@ -1,7 +1,7 @@
 //! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
 
 use axum::Json;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -16,9 +16,10 @@ use crate::core::device::{Mac, Serial};
 use crate::core::floor::Device;
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
+use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, images};
+use crate::http::{auth, events, firmware, images};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -28,10 +29,12 @@ use crate::metrics::Metrics;
 pub struct Operator {
     pub ledger: Ledger,
     pub images: Images,
+    pub firmware: Firmwares,
     pub metrics: Metrics,
 }
 
 pub fn router(operator: Operator) -> Router {
+    let form = DefaultBodyLimit::max(firmware::LARGEST_FORM);
     let api = Router::new()
         .route("/commands", post(command))
         .route("/station", get(|state, headers| async { order(state, headers, "station.info", json!({})).await }))
@@ -44,6 +47,11 @@ pub fn router(operator: Operator) -> Router {
         .route("/images", get(images::list).post(images::upload))
         .route("/images/import", post(images::import))
         .route("/images/{id}", get(images::show).delete(images::delete))
+        .route("/firmware", get(firmware::list).post(firmware::upload).layer(form))
+        .route("/firmware/import", post(firmware::import))
+        .route("/firmware/{id}", get(firmware::show).delete(firmware::delete))
+        .route("/firmware/{id}/content", get(firmware::content))
+        .route("/firmware/{id}/pieeprom.sig", get(firmware::signature))
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
@@ -112,9 +120,10 @@ pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &
     }
     let reply = send(&operator, &headers, Some(name), Value::Object(request).to_string().as_bytes()).await;
     match (reply.status, reply.error) {
-        (Status::Succeeded, _) => {
+        (Status::Succeeded | Status::Accepted, _) => {
             let created = name.ends_with(".create") && !reply.replayed;
-            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+            let answered = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::OK);
+            let status = if created { StatusCode::CREATED } else { answered };
             let result = reply.result.unwrap_or_default();
             let tag = result
                 .pointer("/project/revision")

@@ -7,9 +7,11 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use crate::core::device::{Mac, Serial};
+use crate::core::firmware::Firmware;
 use crate::core::floor::Device;
 use crate::core::image::Image;
 use crate::core::plan::SessionId;
+use crate::core::project::Project;
 use crate::core::session::Session;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
@@ -71,6 +73,14 @@ impl Ledger {
 
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
         self.readers.ask(tables::images).await
+    }
+
+    pub async fn firmware(&self) -> Result<Vec<Firmware>, SubmitError> {
+        self.readers.ask(tables::firmware).await
+    }
+
+    pub async fn projects(&self) -> Result<Vec<Project>, SubmitError> {
+        self.readers.ask(tables::projects).await
     }
 
     pub async fn device(&self, mac: Mac) -> Result<Option<Device>, SubmitError> {

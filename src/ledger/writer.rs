@@ -59,6 +59,7 @@ struct Draft {
     sessions: BTreeSet<SessionId>,
     projects: BTreeSet<crate::core::project::ProjectId>,
     images: BTreeSet<crate::core::image::Digest>,
+    firmware: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
     rules: bool,
     /// Commands of this batch, so that a repeat within it is seen too.
@@ -78,6 +79,7 @@ impl Draft {
         self.sessions.extend(touched.session);
         self.projects.extend(touched.project);
         self.images.extend(touched.image);
+        self.firmware.extend(touched.firmware);
         self.alarms.extend(touched.alarm);
         self.rules |= touched.rules;
         if let Fact::Note(note) = fact {
@@ -277,6 +279,9 @@ impl Writer {
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;
         }
+        for id in &draft.firmware {
+            tables::save_firmware(&transaction, *id, self.floor.firmware(id))?;
+        }
         for code in &draft.alarms {
             tables::save_alarm(&transaction, code, self.floor.alarms().get(code), now)?;
         }
@@ -399,7 +404,10 @@ impl Writer {
 
     fn telemetry_of(&self, id: SessionId, step: StepName, bytes: u64, at: Timestamp) -> Option<Telemetry> {
         let session = self.floor.session(id).filter(|session| session.is_open())?;
-        let total = session.plan.raw_size_bytes;
+        let total = match (step, &session.plan.firmware) {
+            (StepName::Firmware, Some(firmware)) => firmware.size_bytes,
+            _ => session.plan.raw_size_bytes,
+        };
         let percent = u8::try_from(bytes.min(total) * 100 / total.max(1)).unwrap_or(100);
         Some(Telemetry {
             v: 1,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 2] = [include_str!("migration/001.sql"), include_str!("migration/002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migration/001.sql"), include_str!("migration/002.sql"), include_str!("migration/003.sql")];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::core::device::{Facts, Mac, Serial};
+use crate::core::firmware::Firmware;
 use crate::core::floor::{Device, Floor, Note, Settings};
 use crate::core::image::{Digest, Image};
 use crate::core::observation::Evidence;
@@ -20,7 +21,7 @@ use crate::store::{StoreError, outbox, timeline};
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
     let mut floor = Floor::new(settings);
-    for project in bodies::<Project>(connection, "project", "SELECT body FROM project")? {
+    for project in projects(connection)? {
         floor.learn_project(project);
     }
     for image in images(connection)? {
@@ -31,6 +32,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     if let Some(rules) = rules {
         floor.learn_rules(from_json("meta", &rules)?);
     }
+    load_firmware(connection, &mut floor)?;
     load_addresses(connection, &mut floor)?;
     let mut alarms = connection.prepare("SELECT code, detail FROM alarm")?;
     for row in alarms.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
@@ -49,6 +51,18 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         floor.learn_session(session);
     }
     Ok(floor)
+}
+
+fn load_firmware(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError> {
+    for firmware in firmware(connection)? {
+        floor.learn_firmware(firmware);
+    }
+    let mut edits = connection.prepare("SELECT firmware, bootconf, sha256 FROM firmware_edit")?;
+    for row in edits.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, String>(2)?)))? {
+        let (firmware, bootconf, sha256) = row?;
+        floor.learn_edit(parse("firmware_edit", &firmware)?, bootconf, parse("firmware_edit", &sha256)?);
+    }
+    Ok(())
 }
 
 fn load_addresses(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError> {
@@ -101,6 +115,30 @@ pub fn save_rules(connection: &Connection, rules: &Rules) -> Result<(), StoreErr
         .prepare_cached("INSERT INTO meta(k, v) VALUES ('rules', ?1) ON CONFLICT(k) DO UPDATE SET v = excluded.v")?
         .execute([to_json("meta", rules)?])?;
     Ok(())
+}
+
+pub fn projects(connection: &Connection) -> Result<Vec<Project>, StoreError> {
+    bodies(connection, "project", "SELECT body FROM project")
+}
+
+pub fn save_firmware(connection: &Connection, id: Digest, firmware: Option<&Firmware>) -> Result<(), StoreError> {
+    match firmware {
+        Some(firmware) => {
+            connection.execute(
+                "INSERT INTO firmware(id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body = excluded.body",
+                [&id.to_string(), &to_json("firmware", firmware)?],
+            )?;
+        }
+        None => {
+            connection.execute("DELETE FROM firmware WHERE id = ?1", [id.to_string()])?;
+            connection.execute("DELETE FROM firmware_edit WHERE firmware = ?1", [id.to_string()])?;
+        }
+    }
+    Ok(())
+}
+
+pub fn firmware(connection: &Connection) -> Result<Vec<Firmware>, StoreError> {
+    bodies(connection, "firmware", "SELECT body FROM firmware")
 }
 
 pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) -> Result<(), StoreError> {
@@ -325,6 +363,13 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             connection.execute(
                 "INSERT INTO late_report(session, at, what) VALUES (?1, ?2, ?3)",
                 rusqlite::params![session.to_string(), at.millis(), format!("{what:?}")],
+            )?;
+            Ok(())
+        }
+        Note::FirmwareEdited { firmware, bootconf, sha256 } => {
+            connection.execute(
+                "INSERT OR REPLACE INTO firmware_edit(firmware, bootconf, sha256) VALUES (?1, ?2, ?3)",
+                [&firmware.to_string(), bootconf, &sha256.to_string()],
             )?;
             Ok(())
         }

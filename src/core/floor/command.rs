@@ -30,7 +30,10 @@ impl Floor {
             facts.clear();
             result = json!({"dry_run": true, "would": result});
         }
-        let reply = Reply::succeeded(command, &self.settings.station, now, result);
+        let reply = match command.order.is_long() && !command.dry_run {
+            true => Reply::accepted(command, &self.settings.station, now, result),
+            false => Reply::succeeded(command, &self.settings.station, now, result),
+        };
         if !command.order.reads_only() && !command.dry_run {
             facts.push(completed(command, &reply));
         }
@@ -48,6 +51,11 @@ impl Floor {
             Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
             Order::ImageList => Ok((Vec::new(), json!({"images": self.images.values().collect::<Vec<_>>()}))),
             Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
+            Order::FirmwareList => Ok((Vec::new(), json!({"firmware": self.firmware.values().collect::<Vec<_>>()}))),
+            Order::FirmwareAdd(wanted) => Self::add_firmware(wanted),
+            Order::FirmwareDelete(name) => {
+                self.delete_firmware(self.find_firmware(&name.firmware, "/params/firmware")?)
+            }
             Order::DeviceGet(DeviceName { device }) => Ok((Vec::new(), json!({"device": self.show_device(*device)?}))),
             Order::DeviceAuthorize(DeviceName { device }) => self.authorize(*device, command),
             Order::DeviceAbort(DeviceName { device }) => self.abort(*device, command),
@@ -122,6 +130,7 @@ impl Floor {
             status_led: wanted.status_led,
             storage: wanted.storage.clone(),
             again: wanted.again,
+            firmware: wanted.firmware.as_ref().map(|wish| self.recipe(wish)).transpose()?,
             active: wanted.active,
             revision: 1,
             created_at: now,
@@ -148,6 +157,10 @@ impl Floor {
             Some(image) => self.find_image(image)?.id,
             None => project.image,
         };
+        let firmware = match &wanted.firmware {
+            Some(wish) => wish.as_ref().map(|wish| self.recipe(wish)).transpose()?,
+            None => project.firmware.clone(),
+        };
         let changed = Project {
             name: wanted.name.clone().unwrap_or_else(|| project.name.clone()),
             image,
@@ -160,6 +173,7 @@ impl Floor {
             status_led: wanted.status_led.unwrap_or(project.status_led),
             storage: wanted.storage.clone().unwrap_or_else(|| project.storage.clone()),
             again: wanted.again.unwrap_or(project.again),
+            firmware,
             revision: project.revision + 1,
             updated_at: now,
             ..project.clone()
@@ -264,6 +278,7 @@ impl Floor {
             "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
             "rules": self.rules.rules.len(),
             "images": self.images.len(),
+            "firmware": self.firmware.len(),
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
             "alarms": self.alarms,
         })
@@ -304,7 +319,7 @@ fn completed(command: &Command, reply: &Reply) -> Fact {
         name: command.name.clone(),
         actor: json!(command.actor),
         transport: command.transport.as_str().to_owned(),
-        status: "succeeded".to_owned(),
+        status: if reply.is_final { "succeeded" } else { "accepted" }.to_owned(),
         code: reply.code,
         correlation_id: command.correlation_id.clone(),
         error: None,

@@ -229,8 +229,14 @@ impl Floor {
                     session.life.last_sign = at;
                 }
             }
-            Event::StepCompleted { step, bytes, sha256, cache, warnings, .. } => {
-                let evidence = Evidence { bytes: *bytes, sha256: *sha256, cache: *cache, warnings: warnings.clone() };
+            Event::StepCompleted { step, bytes, sha256, cache, firmware, warnings, .. } => {
+                let evidence = Evidence {
+                    bytes: *bytes,
+                    sha256: *sha256,
+                    cache: *cache,
+                    firmware: firmware.clone(),
+                    warnings: warnings.clone(),
+                };
                 if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
                     session.running = None;
                     session.done.push((*step, evidence));

@@ -6,6 +6,7 @@
 mod command;
 mod device;
 mod dhcp;
+mod firmware;
 mod report;
 mod rules;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::core::address::{AddressBook, Pool};
 use crate::core::device::{BootIdentity, Mac, Serial};
 use crate::core::event::Event;
+use crate::core::firmware::Firmware;
 use crate::core::image::{Digest, Image};
 use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
@@ -31,6 +33,7 @@ use crate::core::timeline::Moment;
 use crate::core::view::Answer;
 
 pub use crate::core::floor::device::Device;
+pub use crate::core::floor::firmware::wanted_edits;
 
 /// What the configuration says to the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +53,17 @@ pub struct Deadlines {
     pub silence: Duration,
     /// An open image response without a byte: failed, `stalled`.
     pub stall: Duration,
+    /// A firmware step: failed, `firmware.timeout`.
+    pub firmware: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(120), stall: Duration::from_secs(15 * 60) }
+        Self {
+            silence: Duration::from_secs(120),
+            stall: Duration::from_secs(15 * 60),
+            firmware: Duration::from_secs(10 * 60),
+        }
     }
 }
 
@@ -115,6 +124,12 @@ pub enum Note {
         session: SessionId,
         what: Reported,
     },
+    /// What an EEPROM image with this `bootconf.txt` hashes to.
+    FirmwareEdited {
+        firmware: Digest,
+        bootconf: String,
+        sha256: Digest,
+    },
     CursorMoved {
         sink: String,
         seq: u64,
@@ -155,6 +170,8 @@ pub struct Floor {
     projects: BTreeMap<ProjectId, Project>,
     rules: Rules,
     images: BTreeMap<Digest, Image>,
+    firmware: BTreeMap<Digest, Firmware>,
+    edits: firmware::Edits,
     addresses: AddressBook,
     devices: HashMap<Mac, Device>,
     serials: HashMap<Serial, Mac>,
@@ -171,6 +188,8 @@ impl Floor {
             projects: BTreeMap::new(),
             rules: Rules::default(),
             images: BTreeMap::new(),
+            firmware: BTreeMap::new(),
+            edits: BTreeMap::new(),
             addresses,
             devices: HashMap::new(),
             serials: HashMap::new(),
@@ -303,6 +322,9 @@ impl Floor {
                 }
                 .into(),
             ])),
+            Observation::FirmwareIngested(_)
+            | Observation::FirmwareRejected { .. }
+            | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
             Observation::AlarmCleared { code } => Ok(Decision::noted(match self.alarms.contains_key(code) {
@@ -358,6 +380,8 @@ impl Floor {
             Event::ImageRemoved { image, .. } => {
                 self.images.remove(image);
             }
+            Event::FirmwareAdded(firmware) => self.learn_firmware(firmware.clone()),
+            Event::FirmwareRemoved { firmware, .. } => self.forget_firmware(firmware),
             Event::ProjectCreated(project) | Event::ProjectUpdated(project) => {
                 self.projects.insert(project.id.clone(), project.clone());
             }
@@ -373,6 +397,8 @@ impl Floor {
             | Event::StationStopped { .. }
             | Event::EventsDeadlettered { .. }
             | Event::ImageRejected { .. }
+            | Event::FirmwareRequested { .. }
+            | Event::FirmwareRejected { .. }
             | Event::CommandCompleted { .. } => {}
             _ => self.apply_device_event(event, at),
         }
@@ -396,6 +422,9 @@ impl Floor {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.token = token.clone();
                 }
+            }
+            Note::FirmwareEdited { firmware, bootconf, sha256 } => {
+                self.learn_edit(*firmware, bootconf.clone(), *sha256);
             }
             Note::CursorMoved { sink, seq } => {
                 self.cursors.insert(sink.clone(), *seq);
@@ -429,6 +458,7 @@ pub struct Touched {
     pub session: Option<SessionId>,
     pub project: Option<ProjectId>,
     pub image: Option<Digest>,
+    pub firmware: Option<Digest>,
     pub alarm: Option<String>,
     pub rules: bool,
 }
@@ -440,6 +470,8 @@ impl Fact {
             Self::Event(event) => match event.as_ref() {
                 Event::ImageAdded(image) => Touched { image: Some(image.id), ..nothing },
                 Event::ImageRemoved { image, .. } => Touched { image: Some(*image), ..nothing },
+                Event::FirmwareAdded(firmware) => Touched { firmware: Some(firmware.id), ..nothing },
+                Event::FirmwareRemoved { firmware, .. } => Touched { firmware: Some(*firmware), ..nothing },
                 Event::ProjectCreated(project) | Event::ProjectUpdated(project) => {
                     Touched { project: Some(project.id.clone()), ..nothing }
                 }

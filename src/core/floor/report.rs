@@ -2,7 +2,7 @@
 
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
-use crate::core::floor::{Decision, Fact, Floor, Note};
+use crate::core::floor::{Decision, Fact, Floor, Note, firmware};
 use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
@@ -50,6 +50,8 @@ impl Floor {
                 facts.push(Self::script_moment(mac, "started", now));
                 Ok(self.with_session(facts, session, now))
             }
+            // It will be otherwise in a moment: the device's curl asks again.
+            Err(refusal) if refusal.status == 503 => Err(refusal),
             Err(refusal) => {
                 facts.extend(self.refused(reference, &refusal, now));
                 facts.push(Self::script_moment(mac, &refusal.code, now));
@@ -120,7 +122,7 @@ impl Floor {
                 format!("device {mac} broke off too often and is held; look at it, then device.authorize"),
             ));
         }
-        let plan = self.plan(project, ask)?;
+        let plan = Plan { firmware: self.plan_firmware(project, mac)?, ..self.plan(project, ask)? };
         Ok(Event::DeviceStarted {
             device: DeviceRef {
                 session: Some(ask.fresh_session),
@@ -165,6 +167,7 @@ impl Floor {
             raw_size_bytes: image.raw_size_bytes,
             storage: project.storage.clone(),
             status_led: project.status_led,
+            firmware: None,
             regular_file: ask.facts.simulated,
         })
     }
@@ -225,6 +228,13 @@ impl Floor {
             return wrong(format!("step {} is not done yet", running.as_str()));
         }
         match step {
+            StepName::Firmware if session.plan.firmware.is_some() => match session.done.is_empty() {
+                true => Ok(()),
+                false => wrong("the EEPROM is written before anything else".to_owned()),
+            },
+            StepName::Write if session.plan.firmware.is_some() && !session.has_done(StepName::Firmware) => {
+                wrong("the EEPROM is written before the medium".to_owned())
+            }
             StepName::Write => Ok(()),
             StepName::Verify if session.has_done(StepName::Write) => Ok(()),
             StepName::Verify => wrong("nothing was written that could be verified".to_owned()),
@@ -268,6 +278,7 @@ impl Floor {
                 bytes: evidence.bytes,
                 sha256: evidence.sha256,
                 cache: evidence.cache,
+                firmware: evidence.firmware.clone(),
                 warnings: evidence.warnings.clone(),
             }
             .into(),
@@ -329,6 +340,13 @@ impl Floor {
         open.into_iter()
             .filter_map(|session| {
                 let life = session.life;
+                if let Some(running) = session.running.filter(|running| running.step == StepName::Firmware)
+                    && now.since(running.since) >= deadlines.firmware
+                {
+                    let minutes = deadlines.firmware.as_secs() / 60;
+                    let detail = format!("the EEPROM was not written and read back within {minutes} min");
+                    return Some(self.failed(session, None, "firmware.timeout", &detail));
+                }
                 if life.open_images > 0 {
                     let stalled = now.since(life.last_byte) >= deadlines.stall;
                     let minutes = deadlines.stall.as_secs() / 60;
@@ -392,6 +410,7 @@ fn proves(plan: &Plan, step: StepName, evidence: &Evidence) -> Result<(), Refusa
             }
             Ok(())
         }
-        StepName::Firmware | StepName::Preinstall | StepName::Postinstall => Ok(()),
+        StepName::Firmware => firmware::proves(plan, evidence),
+        StepName::Preinstall | StepName::Postinstall => Ok(()),
     }
 }

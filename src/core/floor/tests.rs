@@ -185,7 +185,7 @@ fn token() -> Token {
 }
 
 fn good() -> Evidence {
-    Evidence { bytes: Some(SIZE), sha256: Some(RAW), cache: Some(Cache::Dropped), warnings: Vec::new() }
+    Evidence { bytes: Some(SIZE), sha256: Some(RAW), cache: Some(Cache::Dropped), ..Evidence::default() }
 }
 
 fn completed(step: StepName, evidence: Evidence) -> Reported {

@@ -17,6 +17,7 @@ fn project(id: &str, active: bool) -> (ProjectId, Project) {
         sizes: Vec::new(),
         status_led: None,
         storage: crate::core::plan::StoragePath::default(),
+        firmware: None,
         again: crate::core::project::Again::Refuse,
         active,
         revision: 1,

@@ -26,11 +26,12 @@ use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::view::Answer;
+use crate::firmware::Firmwares;
 use crate::http::device::flow::{Counted, Flows};
 use crate::http::device::query::Asked;
 use crate::http::error::Failure;
 use crate::images::Images;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, SubmitError};
 use crate::script::{self, Setting};
 
 /// Larger than any report of the script.
@@ -45,15 +46,16 @@ const PROGRESS_SECONDS: u16 = 2;
 pub struct Device {
     ledger: Ledger,
     images: Images,
+    firmware: Firmwares,
     setting: Setting,
     flows: Flows,
 }
 
 impl Device {
     /// `server` is where devices reach this side.
-    pub fn new(ledger: Ledger, images: Images, server: SocketAddr) -> Self {
+    pub fn new(ledger: Ledger, images: Images, firmware: Firmwares, server: SocketAddr) -> Self {
         let setting = Setting { server, progress_seconds: PROGRESS_SECONDS };
-        Self { ledger, images, setting, flows: Flows::default() }
+        Self { ledger, images, firmware, setting, flows: Flows::default() }
     }
 
     /// Tells the ledger how images flow, until `stop`.
@@ -71,7 +73,16 @@ impl Device {
             fresh_session: SessionId(Uuid::now_v7()),
             fresh_token: fresh_token(),
         };
-        match self.ledger.submit(Input::Observed(Observation::ScriptAsked(Box::new(ask)))).await?.answer {
+        let input = Input::Observed(Observation::ScriptAsked(Box::new(ask)));
+        let receipt = match self.ledger.submit(input.clone()).await {
+            // The first device of a project since its settings changed.
+            Err(SubmitError::Refused(refusal)) if refusal.code == "firmware_not_ready" => {
+                self.firmware.prepare().await?;
+                self.ledger.submit(input).await?
+            }
+            submitted => submitted?,
+        };
+        match receipt.answer {
             Answer::Session(session) => Ok(script::render(&self.setting, serial, &session)),
             Answer::Refused(refusal) => Err(refusal),
             Answer::Noted | Answer::Dhcp(_) | Answer::Reply(_) => {
@@ -100,6 +111,7 @@ pub fn router(device: Device) -> Router {
         // HEAD would begin a session and throw its script away.
         .route("/scriptexecute", get(give_script).head(async || StatusCode::METHOD_NOT_ALLOWED))
         .route(&session("image"), get(give_image))
+        .route(&session("firmware"), get(give_firmware))
         .route(&session("report"), post(take_report))
         .route(&session("progress"), post(take_progress))
         .layer(DefaultBodyLimit::max(MAX_REPORT))
@@ -171,6 +183,26 @@ async fn give_image(
     response.headers_mut().remove(header::LAST_MODIFIED);
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)
+}
+
+/// The EEPROM image of the plan: small, so it is given whole.
+async fn give_firmware(
+    State(device): State<Device>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let session = device.session_of(&id, &headers).await?;
+    if !session.is_open() {
+        return Err(Refusal::new(409, "session_closed", format!("session {} has ended", session.id)).into());
+    }
+    let plan = session.plan.firmware.as_ref();
+    let plan = plan.ok_or_else(|| Refusal::not_found("firmware", format!("in the plan of session {}", session.id)))?;
+    let bytes = device.firmware.planned(plan).await.inspect_err(|refusal| {
+        tracing::error!(session = %session.id, detail = refusal.detail, "a firmware cannot be given to its device");
+    })?;
+    let tag = HeaderValue::from_str(&format!("\"{}\"", plan.sha256)).expect("a digest is hex digits");
+    let octets = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, octets), (header::ETAG, tag)], bytes).into_response())
 }
 
 /// RFC 9110 §13 with the one tag that an image ever has. The file server below knows its own, made from the time and

@@ -1,15 +1,29 @@
 //! What a script tells of its steps: the fields of a report.
 
+use crate::core::firmware::FirmwareSeen;
 use crate::core::observation::{Cache, Evidence, Reported};
 use crate::core::refusal::Refusal;
 use crate::core::session::StepName;
 use crate::http::device::form::{pairs, tidy};
 
-const NAMES: [&str; 7] = ["step", "state", "code", "detail", "bytes", "sha256", "cache"];
+const NAMES: [&str; 11] = [
+    "step",
+    "state",
+    "code",
+    "detail",
+    "bytes",
+    "sha256",
+    "cache",
+    "version_before",
+    "built_before",
+    "version_after",
+    "skipped",
+];
 const STEPS: [StepName; 5] =
     [StepName::Firmware, StepName::Preinstall, StepName::Write, StepName::Verify, StepName::Postinstall];
 const LONGEST_DETAIL: usize = 2000;
 const LONGEST_WARNING: usize = 300;
+const LONGEST_VERSION: usize = 100;
 const MOST_WARNINGS: usize = 16;
 
 /// The fields of a form, each at most once but for `warning`.
@@ -82,6 +96,24 @@ impl Fields {
         parsed.map_err(|_| Refusal::invalid("/bytes", "is not a number"))
     }
 
+    /// What a firmware step says of the EEPROM, if it says anything.
+    fn firmware(&self) -> Result<Option<FirmwareSeen>, Refusal> {
+        let version = |name| self.optional(name).map(|text| tidy(text, LONGEST_VERSION));
+        let built = self.optional("built_before").map(str::parse).transpose();
+        let skipped = match self.optional("skipped") {
+            None | Some("no") => false,
+            Some("yes") => true,
+            Some(other) => return Err(Refusal::invalid("/skipped", format!("not yes or no: {other:?}"))),
+        };
+        let seen = FirmwareSeen {
+            version_before: version("version_before"),
+            built_before: built.map_err(|_| Refusal::invalid("/built_before", "is not a number of seconds"))?,
+            version_after: version("version_after"),
+            skipped,
+        };
+        Ok((seen != FirmwareSeen::default()).then_some(seen))
+    }
+
     fn evidence(&self) -> Result<Evidence, Refusal> {
         let sha256 = self.optional("sha256").map(str::parse).transpose();
         let cache = match self.optional("cache") {
@@ -98,6 +130,7 @@ impl Fields {
             bytes: self.bytes()?,
             sha256: sha256.map_err(|wrong: String| Refusal::invalid("/sha256", wrong))?,
             cache,
+            firmware: self.firmware()?,
             warnings: warnings.take(MOST_WARNINGS).map(|(_, text)| tidy(text, LONGEST_WARNING)).collect(),
         })
     }
@@ -123,7 +156,7 @@ mod tests {
             bytes: Some(512),
             sha256: Some(digest.parse().unwrap()),
             cache: Some(Cache::Dropped),
-            warnings: Vec::new(),
+            ..Evidence::default()
         };
         assert_eq!(
             parse(&format!("step=verify&state=completed&sha256={digest}&bytes=512&cache=dropped")).unwrap(),
@@ -142,6 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn a_firmware_step_tells_the_versions() {
+        let report =
+            "step=firmware&state=completed&version_before=2023-01-11%208ba17717&built_before=1673458852&skipped=yes";
+        let Reported::StepCompleted { evidence, .. } = parse(report).unwrap() else { panic!("not completed") };
+        let seen = FirmwareSeen {
+            version_before: Some("2023-01-11 8ba17717".to_owned()),
+            built_before: Some(1_673_458_852),
+            version_after: None,
+            skipped: true,
+        };
+        assert_eq!(evidence.firmware, Some(seen));
+    }
+
+    #[test]
     fn what_is_wrong_in_a_report_is_pointed_at() {
         for (body, pointer) in [
             ("", "/state"),
@@ -153,6 +200,8 @@ mod tests {
             ("state=completed&step=write&bytes=-1", "/bytes"),
             ("state=completed&step=verify&sha256=abc", "/sha256"),
             ("state=completed&step=verify&cache=maybe", "/cache"),
+            ("state=completed&step=firmware&built_before=-1", "/built_before"),
+            ("state=completed&step=firmware&skipped=1", "/skipped"),
             ("state=failed&step=write", "/code"),
             ("state=failed&step=write&code=a+b", "/code"),
         ] {

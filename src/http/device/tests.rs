@@ -26,6 +26,7 @@ struct World {
     data: TempDir,
     ledger: Ledger,
     images: Images,
+    firmware: Firmwares,
     device: Device,
     image: Image,
 }
@@ -64,8 +65,9 @@ impl World {
         let images = Images::open(data.path(), ledger.clone()).unwrap();
         let upload = stream::iter([Ok::<_, Infallible>(Bytes::from_static(BODY))]);
         let image = images.take("a.img", || Ok(None), upload).await.unwrap();
-        let device = Device::new(ledger.clone(), images.clone(), "192.168.5.1:80".parse().unwrap());
-        Self { data, ledger, images, device, image }
+        let firmware = Firmwares::open(data.path(), ledger.clone()).unwrap();
+        let device = Device::new(ledger.clone(), images.clone(), firmware.clone(), "192.168.5.1:80".parse().unwrap());
+        Self { data, ledger, images, firmware, device, image }
     }
 
     async fn with_project(self) -> Self {
@@ -275,7 +277,7 @@ async fn a_simulated_device_runs_its_script_to_the_end() {
     let world = World::new().await.with_project().await;
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let device = Device::new(world.ledger.clone(), world.images.clone(), address);
+    let device = Device::new(world.ledger.clone(), world.images.clone(), world.firmware.clone(), address);
     let service = router(device).into_make_service_with_connect_info::<SocketAddr>();
     let serving = tokio::spawn(async move { axum::serve(socket, service).await });
     let medium = world.data.path().join("medium");
