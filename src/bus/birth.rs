@@ -10,7 +10,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 28] = [
+const EVENTS: [&str; 31] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -38,6 +38,9 @@ const EVENTS: [&str; 28] = [
     "device.aborted",
     "device.interrupted",
     "device.authorized",
+    "device.assigned",
+    "device.unassigned",
+    "rules.changed",
     "command.completed",
 ];
 

@@ -9,16 +9,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::core::device::Mac;
+use crate::core::device::{Mac, Revision, Serial};
 use crate::core::image::Digest;
 use crate::core::params::read;
 use crate::core::plan::StoragePath;
-use crate::core::project::{Again, Boot, ProjectId};
+use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::refusal::Refusal;
+use crate::core::rule::Rule;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::reply::{Problem, Reply, Status};
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -162,11 +164,16 @@ pub enum Order {
     DeviceGet(DeviceName),
     DeviceAuthorize(DeviceName),
     DeviceAbort(DeviceName),
+    DeviceAssign(DeviceAssign),
+    DeviceUnassign(DeviceName),
+    RulesSet(RulesSet),
+    RulesGet,
+    RulesTest(RulesTest),
     StationInfo,
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 21] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -182,6 +189,11 @@ pub const NAMES: [&str; 16] = [
     "device.get",
     "device.authorize",
     "device.abort",
+    "device.assign",
+    "device.unassign",
+    "rules.set",
+    "rules.get",
+    "rules.test",
     "station.info",
 ];
 
@@ -215,6 +227,10 @@ pub struct ProjectCreate {
     pub name: String,
     pub image: ImageRef,
     #[serde(default)]
+    pub sizes: Vec<SizedImageRef>,
+    #[serde(default)]
+    pub status_led: Option<StatusLed>,
+    #[serde(default)]
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
@@ -237,6 +253,11 @@ pub struct ProjectUpdate {
     #[serde(default)]
     pub image: Option<ImageRef>,
     #[serde(default)]
+    pub sizes: Option<Vec<SizedImageRef>>,
+    /// `null` takes it away.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub status_led: Option<Option<StatusLed>>,
+    #[serde(default)]
     pub storage: Option<StoragePath>,
     #[serde(default)]
     pub again: Option<Again>,
@@ -257,6 +278,51 @@ fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(deserializer: D)
 
 const fn yes() -> bool {
     true
+}
+
+/// The image of devices whose storage is no larger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizedImageRef {
+    pub up_to_bytes: u64,
+    pub image: ImageRef,
+}
+
+/// The whole list: what was there before goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesSet {
+    pub rules: Vec<Rule>,
+}
+
+/// Which rule would take this device? What is not given is taken from what the station knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesTest {
+    pub device: Mac,
+    #[serde(default)]
+    pub serial: Option<Serial>,
+    #[serde(default)]
+    pub revision: Option<Revision>,
+    #[serde(default)]
+    pub storage_bytes: Option<u64>,
+    #[serde(default)]
+    pub jumper: Option<String>,
+    #[serde(default)]
+    pub circuit: Option<String>,
+    /// In the place of the station's own: to try them out.
+    #[serde(default)]
+    pub rules: Option<Vec<Rule>>,
+}
+
+/// What the ERP says of one device before it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceAssign {
+    pub device: Mac,
+    /// Its project, whatever the rules say.
+    #[serde(default)]
+    pub project: Option<ProjectId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -411,6 +477,11 @@ impl Order {
             "device.get" => Self::DeviceGet(read(params)?),
             "device.authorize" => Self::DeviceAuthorize(read(params)?),
             "device.abort" => Self::DeviceAbort(read(params)?),
+            "device.assign" => Self::DeviceAssign(read(params)?),
+            "device.unassign" => Self::DeviceUnassign(read(params)?),
+            "rules.set" => Self::RulesSet(read(params)?),
+            "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
+            "rules.test" => Self::RulesTest(read(params)?),
             "station.info" => read::<Nothing>(params).map(|_| Self::StationInfo)?,
             _ => return Err(Refusal::new(400, "unknown_command", format!("/name: there is no command {name:?}"))),
         })
@@ -425,6 +496,8 @@ impl Order {
                 | Self::ImageList
                 | Self::FirmwareList
                 | Self::DeviceGet(_)
+                | Self::RulesGet
+                | Self::RulesTest(_)
                 | Self::StationInfo
         )
     }
@@ -437,109 +510,13 @@ impl Order {
     /// The device that it is about.
     pub const fn device(&self) -> Option<Mac> {
         match self {
-            Self::DeviceGet(name) | Self::DeviceAuthorize(name) | Self::DeviceAbort(name) => Some(name.device),
+            Self::DeviceGet(name)
+            | Self::DeviceAuthorize(name)
+            | Self::DeviceAbort(name)
+            | Self::DeviceUnassign(name) => Some(name.device),
+            Self::DeviceAssign(assign) => Some(assign.device),
+            Self::RulesTest(test) => Some(test.device),
             _ => None,
-        }
-    }
-}
-
-/// Where a request stands; the words of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    Accepted,
-    Succeeded,
-    Failed,
-    Rejected,
-    Canceled,
-    TimedOut,
-}
-
-/// The answer to a request, the same on every transport.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    pub v: u8,
-    pub command_id: CommandId,
-    pub name: String,
-    pub station: String,
-    pub status: Status,
-    #[serde(rename = "final")]
-    pub is_final: bool,
-    pub code: u16,
-    pub replayed: bool,
-    pub at: Timestamp,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
-    pub result: Option<Value>,
-    pub error: Option<Problem>,
-}
-
-/// RFC 9457, inside a reply and as the body of an HTTP error.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub title: String,
-    pub status: u16,
-    pub code: String,
-    pub detail: String,
-    pub retryable: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<crate::core::refusal::Fault>,
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            kind: format!("urn:bootline:problem:{}", refusal.code),
-            title: refusal.code.replace(['_', '.'], " "),
-            status: refusal.status,
-            code: refusal.code,
-            detail: refusal.detail,
-            retryable: refusal.retryable,
-            errors: refusal.errors,
-        }
-    }
-}
-
-impl Reply {
-    pub fn succeeded(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
-        Self {
-            v: 1,
-            command_id: command.id.clone(),
-            name: command.name.clone(),
-            station: station.to_owned(),
-            status: Status::Succeeded,
-            is_final: true,
-            code: 200,
-            replayed: false,
-            at: now,
-            correlation_id: command.correlation_id.clone(),
-            result: Some(result),
-            error: None,
-        }
-    }
-
-    /// It was taken down and will be done.
-    pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
-        let reply = Self::succeeded(command, station, now, result);
-        Self { status: Status::Accepted, is_final: false, code: 202, ..reply }
-    }
-
-    pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {
-        Self {
-            v: 1,
-            command_id: id,
-            name: name.to_owned(),
-            station: station.to_owned(),
-            status: if refusal.status >= 500 { Status::Failed } else { Status::Rejected },
-            is_final: true,
-            code: refusal.status,
-            replayed: false,
-            at: now,
-            correlation_id: None,
-            result: None,
-            error: Some(refusal.into()),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::core::image::{Digest, Image};
 use crate::core::observation::Cache;
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
+use crate::core::rule::Rule;
 use crate::core::session::StepName;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
@@ -220,6 +221,24 @@ pub enum Event {
         by: String,
     },
 
+    /// It has its project, whatever the rules say: the one that the device names.
+    #[serde(rename = "device.assigned")]
+    DeviceAssigned {
+        #[serde(flatten)]
+        device: DeviceRef,
+        by: String,
+    },
+    #[serde(rename = "device.unassigned")]
+    DeviceUnassigned {
+        #[serde(flatten)]
+        device: DeviceRef,
+        by: String,
+    },
+
+    /// The rules that hold from now on, all of them.
+    #[serde(rename = "rules.changed")]
+    RulesChanged { revision: u64, rules: Vec<Rule> },
+
     /// Audit: who asked for what, and what was answered.
     #[serde(rename = "command.completed")]
     CommandCompleted {
@@ -239,7 +258,7 @@ pub enum Event {
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `firmware`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -276,6 +295,9 @@ impl Event {
             Self::DeviceAborted { .. } => "device.aborted",
             Self::DeviceInterrupted { .. } => "device.interrupted",
             Self::DeviceAuthorized { .. } => "device.authorized",
+            Self::DeviceAssigned { .. } => "device.assigned",
+            Self::DeviceUnassigned { .. } => "device.unassigned",
+            Self::RulesChanged { .. } => "rules.changed",
             Self::CommandCompleted { .. } => "command.completed",
         }
     }
@@ -292,7 +314,9 @@ impl Event {
             | Self::DeviceFailed { device, .. }
             | Self::DeviceAborted { device, .. }
             | Self::DeviceInterrupted { device, .. }
-            | Self::DeviceAuthorized { device, .. } => Some(device),
+            | Self::DeviceAuthorized { device, .. }
+            | Self::DeviceAssigned { device, .. }
+            | Self::DeviceUnassigned { device, .. } => Some(device),
             _ => None,
         }
     }
@@ -315,6 +339,7 @@ impl Event {
             Self::ProjectActivated { project, .. }
             | Self::ProjectDeactivated { project, .. }
             | Self::ProjectDeleted { project } => ("project", project.to_string()),
+            Self::RulesChanged { .. } => ("rule", "rules".to_owned()),
             Self::CommandCompleted { command_id, .. } => ("command", command_id.clone()),
             _ => match self.device() {
                 Some(device) => ("device", device.mac.to_string()),

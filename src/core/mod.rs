@@ -15,6 +15,7 @@ pub mod params;
 pub mod plan;
 pub mod project;
 pub mod refusal;
+pub mod reply;
 pub mod rule;
 pub mod session;
 pub mod text;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
+use crate::core::project::StatusLed;
 use crate::core::text::{is_segment, serde_by_text};
 
 /// One attempt on one device. A `UUIDv7`, so that ids sort by time.
@@ -101,6 +102,8 @@ pub struct Plan {
     pub raw_sha256: Digest,
     pub raw_size_bytes: u64,
     pub storage: StoragePath,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_led: Option<StatusLed>,
     /// Goes into the EEPROM before the image goes onto the medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwarePlan>,

@@ -115,12 +115,59 @@ impl FromStr for ConfigLines {
 
 serde_by_text!(ConfigLines);
 
+/// The image of devices whose storage is no larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizedImage {
+    pub up_to_bytes: u64,
+    pub image: Digest,
+}
+
+/// A LED at a GPIO of the carrier board: it blinks while the device is worked on, and at the end shows success by
+/// `on_success` and failure by the opposite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusLed {
+    pub gpio: Gpio,
+    #[serde(default = "yes")]
+    pub on_success: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// A GPIO of the module: 0 to 57.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Gpio(u8);
+
+impl<'de> Deserialize<'de> for Gpio {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            number @ 0..=57 => Ok(Self(u8::try_from(number).unwrap_or_default())),
+            number => Err(serde::de::Error::custom(format!("not a GPIO of 0 to 57: {number}"))),
+        }
+    }
+}
+
+impl fmt::Display for Gpio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Project {
     pub id: ProjectId,
     /// As the user wrote it.
     pub name: String,
+    /// Of every device that none of `sizes` takes.
     pub image: Digest,
+    /// By rising size; the first that is large enough is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizedImage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_led: Option<StatusLed>,
     #[serde(default)]
     pub storage: StoragePath,
     #[serde(default)]
@@ -135,6 +182,19 @@ pub struct Project {
     pub revision: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+impl Project {
+    /// The image for a device with so much storage; its size is not known of storage other than the eMMC.
+    pub fn image_for(&self, storage_bytes: Option<u64>) -> Digest {
+        let large_enough = |size: u64| self.sizes.iter().find(|sized| size <= sized.up_to_bytes);
+        storage_bytes.and_then(large_enough).map_or(self.image, |sized| sized.image)
+    }
+
+    /// All that it may put onto a device.
+    pub fn images(&self) -> impl Iterator<Item = Digest> {
+        std::iter::once(self.image).chain(self.sizes.iter().map(|sized| sized.image))
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub fn router(operator: Operator) -> Router {
         .route("/projects/{id}", get(project).patch(update_project).delete(delete_project))
         .route("/projects/{id}/activate", post(activate_project))
         .route("/projects/{id}/deactivate", post(deactivate_project))
+        .route("/rules", get(rules).put(set_rules))
+        .route("/rules/test", post(test_rules))
         .route("/images", get(images::list).post(images::upload))
         .route("/images/import", post(images::import))
         .route("/images/{id}", get(images::show).delete(images::delete))
@@ -54,6 +56,8 @@ pub fn router(operator: Operator) -> Router {
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
         .route("/devices/{id}/abort", post(abort_device))
+        .route("/devices/{id}/assign", post(assign_device))
+        .route("/devices/{id}/unassign", post(unassign_device))
         .route("/sessions", get(sessions))
         .route("/sessions/{id}", get(session))
         .route("/events", get(events::page))
@@ -121,7 +125,10 @@ pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &
             let answered = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::OK);
             let status = if created { StatusCode::CREATED } else { answered };
             let result = reply.result.unwrap_or_default();
-            let tag = result.pointer("/project/revision").map(|revision| format!("\"{revision}\""));
+            let tag = result
+                .pointer("/project/revision")
+                .or_else(|| result.get("revision"))
+                .map(|revision| format!("\"{revision}\""));
             let mut response = (status, Json(result)).into_response();
             if let Some(tag) = tag.and_then(|tag| tag.parse().ok()) {
                 response.headers_mut().insert(header::ETAG, tag);
@@ -181,6 +188,18 @@ async fn deactivate_project(state: State<Operator>, headers: HeaderMap, Path(id)
     order(state, headers, "project.deactivate", json!({"project": id})).await
 }
 
+async fn rules(state: State<Operator>, headers: HeaderMap) -> Response {
+    order(state, headers, "rules.get", json!({})).await
+}
+
+async fn set_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+    order(state, headers, "rules.set", Value::Object(params)).await
+}
+
+async fn test_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+    order(state, headers, "rules.test", Value::Object(params)).await
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DevicePage {
@@ -232,6 +251,30 @@ async fn authorize_device(
 async fn abort_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.abort", json!({"device": device.mac})).await)
+}
+
+/// Also for a device that was never seen, by its MAC.
+async fn assign_device(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Body(mut params): Params,
+) -> Result<Response, Failure> {
+    let mac = match id.parse::<Mac>() {
+        Ok(mac) => mac,
+        Err(_) => find(&state, &id).await?.mac,
+    };
+    params.insert("device".to_owned(), json!(mac));
+    Ok(order(state, headers, "device.assign", Value::Object(params)).await)
+}
+
+async fn unassign_device(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let device = find(&state, &id).await?;
+    Ok(order(state, headers, "device.unassign", json!({"device": device.mac})).await)
 }
 
 #[derive(Deserialize)]

@@ -61,6 +61,7 @@ struct Draft {
     images: BTreeSet<crate::core::image::Digest>,
     firmware: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
+    rules: bool,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
     kept: Vec<(Command, Answered)>,
@@ -80,6 +81,7 @@ impl Draft {
         self.images.extend(touched.image);
         self.firmware.extend(touched.firmware);
         self.alarms.extend(touched.alarm);
+        self.rules |= touched.rules;
         if let Fact::Note(note) = fact {
             self.notes.push(note.clone());
         }
@@ -271,6 +273,9 @@ impl Writer {
         }
         for id in &draft.projects {
             tables::save_project(&transaction, id, self.floor.project(id))?;
+        }
+        if draft.rules {
+            tables::save_rules(&transaction, self.floor.rules())?;
         }
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;

@@ -20,6 +20,7 @@ pub const SESSIONS: &str = "/device/v1/sessions";
 
 const PROVISION: &str = concat!(
     include_str!("step/led.sh"),
+    include_str!("step/status.sh"),
     include_str!("step/base.sh"),
     include_str!("step/check.sh"),
     include_str!("step/firmware.sh"),
@@ -72,6 +73,8 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
         assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
         firmware(plan.firmware.as_ref(), &base),
+        assignment("STATUS_LED", &plan.status_led.map(|led| led.gpio.to_string()).unwrap_or_default()),
+        assignment("STATUS_ON_SUCCESS", if plan.status_led.is_some_and(|led| led.on_success) { "1" } else { "0" }),
         assignment("REGULAR_FILE", if plan.regular_file { "yes" } else { "no" }),
         PROVISION.to_owned(),
     ]

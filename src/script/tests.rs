@@ -51,6 +51,43 @@ fn an_image_goes_onto_the_medium_and_nothing_else_does() {
 }
 
 #[test]
+fn the_status_led_blinks_and_then_shows_how_it_went() {
+    for world in World::both() {
+        for (on_success, damaged, level) in
+            [(true, false, "1\n"), (false, false, "0\n"), (true, true, "0\n"), (false, true, "1\n")]
+        {
+            let mut job = Job { status_led: Some(status_led(on_success)), ..Job::xz(2 * MIB) };
+            if damaged {
+                job.served.truncate(1000);
+            }
+            let line = world.with_gpio(21);
+            world.with_medium(3 * MIB);
+            let output = world.provision(&job, &job.station());
+            let case = format!("{} {on_success} {damaged}: {output:?}", world.name);
+            assert_eq!(output.status.success(), !damaged, "{case}");
+            assert_eq!(fs::read_to_string(line.join("direction")).unwrap(), "out\n", "{case}");
+            assert_eq!(fs::read_to_string(line.join("value")).unwrap(), level, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_gpio_that_is_not_there_is_a_warning() {
+    for world in World::both() {
+        let job = Job { status_led: Some(status_led(true)), ..Job::raw(MIB) };
+        world.with_medium(MIB);
+        let station = job.station();
+        assert!(world.provision(&job, &station).status.success());
+        let reports = station.reports.lock().unwrap();
+        assert_eq!(values(&reports[1], "warning")[0], "no GPIO 21 for the status LED", "{}", world.name);
+    }
+}
+
+fn status_led(on_success: bool) -> crate::core::project::StatusLed {
+    serde_json::from_value(serde_json::json!({"gpio": 21, "on_success": on_success})).unwrap()
+}
+
+#[test]
 fn a_script_that_was_cut_off_on_its_way_does_nothing() {
     let [dash, _] = World::both();
     let job = Job::raw(512);

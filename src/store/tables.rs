@@ -13,6 +13,7 @@ use crate::core::image::{Digest, Image};
 use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
+use crate::core::rule::Rules;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
 use crate::store::{StoreError, outbox, timeline};
@@ -25,6 +26,11 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     }
     for image in images(connection)? {
         floor.learn_image(image);
+    }
+    let rules: Option<String> =
+        connection.query_row("SELECT v FROM meta WHERE k = 'rules'", [], |row| row.get(0)).optional()?;
+    if let Some(rules) = rules {
+        floor.learn_rules(from_json("meta", &rules)?);
     }
     load_firmware(connection, &mut floor)?;
     load_addresses(connection, &mut floor)?;
@@ -100,6 +106,14 @@ pub fn save_project(connection: &Connection, id: &ProjectId, project: Option<&Pr
             .execute([id.as_str(), &to_json("project", project)?])?,
         None => connection.execute("DELETE FROM project WHERE id = ?1", [id.as_str()])?,
     };
+    Ok(())
+}
+
+/// They are few and asked as one.
+pub fn save_rules(connection: &Connection, rules: &Rules) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO meta(k, v) VALUES ('rules', ?1) ON CONFLICT(k) DO UPDATE SET v = excluded.v")?
+        .execute([to_json("meta", rules)?])?;
     Ok(())
 }
 

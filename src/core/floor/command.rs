@@ -3,19 +3,22 @@
 use serde_json::{Value, json};
 
 use crate::core::command::{
-    Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply,
+    Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply, SizedImageRef,
 };
 use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor};
 use crate::core::image::Image;
-use crate::core::project::{Boot, Project, ProjectId};
+use crate::core::project::{Boot, Project, ProjectId, SizedImage};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
 pub(super) type Effect = (Vec<Fact>, Value);
+
+/// Sizes of storage that one project tells apart.
+const MOST_SIZES: usize = 8;
 
 impl Floor {
     pub(super) fn carry_out(&self, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
@@ -56,8 +59,31 @@ impl Floor {
             Order::DeviceGet(DeviceName { device }) => Ok((Vec::new(), json!({"device": self.show_device(*device)?}))),
             Order::DeviceAuthorize(DeviceName { device }) => self.authorize(*device, command),
             Order::DeviceAbort(DeviceName { device }) => self.abort(*device, command),
+            Order::DeviceAssign(wanted) => self.assign(wanted, command),
+            Order::DeviceUnassign(DeviceName { device }) => self.unassign(*device, command),
+            Order::RulesSet(wanted) => self.set_rules(wanted, command.if_match),
+            Order::RulesGet => Ok((Vec::new(), json!(self.rules))),
+            Order::RulesTest(asked) => self.test_rules(asked),
             Order::StationInfo => Ok((Vec::new(), self.station_info())),
         }
+    }
+
+    /// By rising size, each size once.
+    fn find_sizes(&self, wanted: &[SizedImageRef]) -> Result<Vec<SizedImage>, Refusal> {
+        let mut sizes = Vec::new();
+        for (index, SizedImageRef { up_to_bytes, image }) in wanted.iter().enumerate() {
+            let image = self.find_image(image)?.id;
+            if sizes.iter().any(|sized: &SizedImage| sized.up_to_bytes == *up_to_bytes) {
+                let pointer = format!("/params/sizes/{index}/up_to_bytes");
+                return Err(Refusal::invalid(&pointer, format!("{up_to_bytes} bytes are named twice")));
+            }
+            sizes.push(SizedImage { up_to_bytes: *up_to_bytes, image });
+        }
+        if sizes.len() > MOST_SIZES {
+            return Err(Refusal::invalid("/params/sizes", format!("{} sizes; at most {MOST_SIZES}", sizes.len())));
+        }
+        sizes.sort_by_key(|sized| sized.up_to_bytes);
+        Ok(sizes)
     }
 
     fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
@@ -100,6 +126,8 @@ impl Floor {
             id: id.clone(),
             name: wanted.name.clone(),
             image: self.find_image(&wanted.image)?.id,
+            sizes: self.find_sizes(&wanted.sizes)?,
+            status_led: wanted.status_led,
             storage: wanted.storage.clone(),
             again: wanted.again,
             boot: wanted.boot.clone().and_then(Boot::filled),
@@ -137,6 +165,13 @@ impl Floor {
         let changed = Project {
             name: wanted.name.clone().unwrap_or_else(|| project.name.clone()),
             image,
+            sizes: wanted
+                .sizes
+                .as_deref()
+                .map(|sizes| self.find_sizes(sizes))
+                .transpose()?
+                .unwrap_or_else(|| project.sizes.clone()),
+            status_led: wanted.status_led.unwrap_or(project.status_led),
             storage: wanted.storage.clone().unwrap_or_else(|| project.storage.clone()),
             again: wanted.again.unwrap_or(project.again),
             boot: wanted.boot.clone().map_or_else(|| project.boot.clone(), Boot::filled),
@@ -148,14 +183,11 @@ impl Floor {
         Ok((vec![Event::ProjectUpdated(changed.clone()).into()], json!({"project": changed})))
     }
 
-    /// Without rules there is one active project: the others step back.
+    /// Of the projects without rules one is active: the others step back.
     fn activate_project(&self, project: &Project) -> Result<Effect, Refusal> {
-        if !self.images.contains_key(&project.image) {
-            return Err(Refusal::new(
-                409,
-                "no_image",
-                format!("the image {} of project {} is gone", project.image, project.id),
-            ));
+        if let Some(gone) = project.images().find(|image| !self.images.contains_key(image)) {
+            let detail = format!("the image {gone} of project {} is gone", project.id);
+            return Err(Refusal::new(409, "no_image", detail));
         }
         let revision = project.revision + 1;
         let shown = Project { active: true, revision, ..project.clone() };
@@ -168,9 +200,12 @@ impl Floor {
     }
 
     fn others_off(&self, id: &ProjectId) -> Vec<Fact> {
-        self.projects
-            .values()
-            .filter(|other| other.active && other.id != *id)
+        if self.rules.name(id) {
+            return Vec::new();
+        }
+        self.rules
+            .without_rules(&self.projects)
+            .filter(|other| other.id != *id)
             .map(|other| Event::ProjectDeactivated { project: other.id.clone(), revision: other.revision + 1 }.into())
             .collect()
     }
@@ -183,12 +218,15 @@ impl Floor {
                 format!("project {} is active; deactivate it first", project.id),
             ));
         }
+        if let Some(index) = self.rules.rules.iter().position(|rule| rule.project == project.id) {
+            return Err(Refusal::new(409, "in_use", format!("project {} is named by rule {index}", project.id)));
+        }
         Ok((vec![Event::ProjectDeleted { project: project.id.clone() }.into()], json!({"project": project})))
     }
 
     fn delete_image(&self, image: &Image) -> Result<Effect, Refusal> {
         let in_use = |user: String| Err(Refusal::new(409, "in_use", format!("image {} is used by {user}", image.id)));
-        if let Some(project) = self.projects.values().find(|project| project.image == image.id) {
+        if let Some(project) = self.projects.values().find(|project| project.images().any(|used| used == image.id)) {
             return in_use(format!("project {}", project.id));
         }
         if let Some(session) =
@@ -240,6 +278,7 @@ impl Floor {
             "commands": NAMES,
             "projects": self.projects.len(),
             "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
+            "rules": self.rules.rules.len(),
             "images": self.images.len(),
             "firmware": self.firmware.len(),
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),

@@ -11,8 +11,9 @@ use crate::core::event::{DeviceRef, Event};
 use crate::core::floor::{Fact, Floor};
 use crate::core::observation::Evidence;
 use crate::core::plan::SessionId;
-use crate::core::project::{Again, Project};
+use crate::core::project::{Again, ProjectId};
 use crate::core::refusal::Refusal;
+use crate::core::rule::{Choice, Known};
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
 use crate::core::view::BootProject;
@@ -44,6 +45,9 @@ pub struct Device {
     pub finished: bool,
     /// One more attempt is allowed.
     pub authorized: bool,
+    /// The project that it gets whatever the rules say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assigned: Option<ProjectId>,
     pub open_session: Option<SessionId>,
     /// When it was last refused, by code.
     pub refused: BTreeMap<String, Timestamp>,
@@ -81,6 +85,7 @@ impl Device {
             last_outcome: None,
             finished: false,
             authorized: false,
+            assigned: None,
             open_session: None,
             refused: BTreeMap::new(),
             boot_warnings: Vec::new(),
@@ -105,10 +110,23 @@ impl Device {
             "last_outcome": self.last_outcome,
             "finished": self.finished,
             "authorized": self.authorized,
+            "assigned": self.assigned,
             "open_session": self.open_session,
             "warnings": self.boot_warnings,
             "boot": self.boot,
         })
+    }
+
+    fn authorize(&mut self) {
+        self.authorized = true;
+        self.failures = 0;
+        self.refused.clear();
+    }
+
+    /// Whoever names a device means it: it may have been finished or held before.
+    fn assign(&mut self, project: Option<ProjectId>) {
+        self.assigned = project;
+        self.authorize();
     }
 
     pub fn serial8(&self) -> Option<Serial8> {
@@ -145,14 +163,29 @@ impl Floor {
         }
     }
 
-    /// May another attempt begin on this device? Three-valued at DHCP: what is not known yet counts as yes.
-    pub(super) fn may_start(&self, mac: Mac) -> Result<&Project, Refusal> {
-        let project = crate::core::rule::choose(&self.projects)?;
-        let Some(device) = self.devices.get(&mac).filter(|device| !device.authorized) else {
-            return Ok(project);
+    /// What is known of a device without its Linux stage.
+    pub(super) fn known(&self, mac: Mac) -> Known {
+        let Some(device) = self.devices.get(&mac) else { return Known::new(mac) };
+        let known = Known {
+            serial8: device.serial8(),
+            serial: device.serial,
+            circuit: device.circuit.clone(),
+            ..Known::new(mac)
+        };
+        known.with_revision(device.identity.and_then(|identity| identity.revision))
+    }
+
+    /// May another attempt begin on this device, and at what? What is not known yet counts as yes.
+    pub(super) fn may_start(&self, known: &Known) -> Result<Choice<'_>, Refusal> {
+        let mac = known.mac;
+        let device = self.devices.get(&mac);
+        let assigned = device.and_then(|device| device.assigned.as_ref());
+        let choice = self.rules.choose(&self.projects, assigned, known)?;
+        let Some(device) = device.filter(|device| !device.authorized) else {
+            return Ok(choice);
         };
         let held = |code: &str, why: String| Err(Refusal::new(409, code, why));
-        if device.finished && project.again == Again::Refuse {
+        if device.finished && choice.candidates().iter().all(|project| project.again == Again::Refuse) {
             return held(
                 "already_provisioned",
                 format!("device {mac} is provisioned; device.authorize allows one more attempt"),
@@ -171,12 +204,13 @@ impl Floor {
                 format!("device {mac} failed {failures} times in a row and is held; look at it, then device.authorize"),
             );
         }
-        Ok(project)
+        Ok(choice)
     }
 
     /// What of the project that a device would get now counts while it boots.
     pub fn boot_project(&self, mac: Mac) -> Option<BootProject> {
-        let project = self.may_start(mac).ok()?;
+        // While more than one may come of it, the device gets what all get.
+        let project = self.may_start(&self.known(mac)).ok()?.project()?;
         let config_txt = project.boot.as_ref().map(|boot| boot.config_txt.to_string());
         Some(BootProject { id: project.id.clone(), config_txt })
     }
@@ -217,11 +251,9 @@ impl Floor {
             Event::DeviceRefused { code, .. } => {
                 device.refused.insert(code.clone(), at);
             }
-            Event::DeviceAuthorized { .. } => {
-                device.authorized = true;
-                device.failures = 0;
-                device.refused.clear();
-            }
+            Event::DeviceAuthorized { .. } => device.authorize(),
+            Event::DeviceAssigned { .. } => device.assign(reference.project.clone()),
+            Event::DeviceUnassigned { .. } => device.assigned = None,
             Event::DeviceStarted { .. } => self.begin(event, at),
             Event::StepStarted { step, .. } => {
                 device.reported = true;

@@ -7,6 +7,7 @@ use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note};
 use crate::core::observation::{DhcpAsk, DhcpKind};
+use crate::core::rule::Known;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, DhcpVerdict, Lease};
 
@@ -79,7 +80,12 @@ impl Floor {
             // It was offered an address a moment ago: it may take it, whatever has changed since.
             return known;
         }
-        match self.may_start(ask.mac) {
+        let known = self.known(ask.mac);
+        let serial8 = ask.identity.and_then(|identity| identity.serial8).or(known.serial8);
+        // The switch says at each boot where the cable is now.
+        let known = Known { serial8, circuit: ask.circuit.clone(), ..known };
+        let known = known.with_revision(ask.identity.and_then(|identity| identity.revision));
+        match self.may_start(&known) {
             Ok(_) => true,
             Err(refusal) => {
                 let mut device = self.reference(ask.mac);

@@ -9,6 +9,7 @@ mod device;
 mod dhcp;
 mod firmware;
 mod report;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -28,6 +29,7 @@ use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
+use crate::core::rule::Rules;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
@@ -188,6 +190,7 @@ impl Decision {
 pub struct Floor {
     settings: Settings,
     projects: BTreeMap<ProjectId, Project>,
+    rules: Rules,
     images: BTreeMap<Digest, Image>,
     firmware: BTreeMap<Digest, Firmware>,
     edits: firmware::Edits,
@@ -206,6 +209,7 @@ impl Floor {
         Self {
             settings,
             projects: BTreeMap::new(),
+            rules: Rules::default(),
             images: BTreeMap::new(),
             firmware: BTreeMap::new(),
             edits: BTreeMap::new(),
@@ -265,6 +269,14 @@ impl Floor {
 
     pub fn learn_project(&mut self, project: Project) {
         self.projects.insert(project.id.clone(), project);
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub fn learn_rules(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     pub fn learn_image(&mut self, image: Image) {
@@ -412,6 +424,9 @@ impl Floor {
             Event::ProjectDeleted { project } => {
                 self.projects.remove(project);
             }
+            Event::RulesChanged { revision, rules } => {
+                self.rules = Rules { revision: *revision, rules: rules.clone() };
+            }
             Event::StationStarted { .. }
             | Event::StationStopped { .. }
             | Event::EventsDeadlettered { .. }
@@ -483,6 +498,7 @@ pub struct Touched {
     pub image: Option<Digest>,
     pub firmware: Option<Digest>,
     pub alarm: Option<String>,
+    pub rules: bool,
 }
 
 impl Fact {
@@ -500,6 +516,7 @@ impl Fact {
                 Event::ProjectActivated { project, .. }
                 | Event::ProjectDeactivated { project, .. }
                 | Event::ProjectDeleted { project } => Touched { project: Some(project.clone()), ..nothing },
+                Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }
                 }

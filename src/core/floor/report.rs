@@ -7,6 +7,7 @@ use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
 use crate::core::refusal::Refusal;
+use crate::core::rule::Known;
 use crate::core::session::{Outcome, Session, StepName};
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
@@ -106,7 +107,11 @@ impl Floor {
 
     fn start(&self, mac: Mac, ask: &ScriptAsk, reference: &DeviceRef, now: Timestamp) -> Result<Fact, Refusal> {
         let rebooted = self.open_session(mac).is_some();
-        let project = self.may_start(mac)?;
+        let known = Known { serial: Some(ask.serial), ..self.known(mac) }.with_facts(&ask.facts);
+        let choice = self.may_start(&known)?;
+        let Some(project) = choice.project() else {
+            return Err(Refusal::new(409, "hold", format!("the rules do not decide about device {mac}")));
+        };
         let device = self.devices.get(&mac);
         if rebooted
             && device.is_some_and(|device| !device.authorized && device.failures + 1 >= self.settings.max_attempts)
@@ -136,8 +141,9 @@ impl Floor {
     }
 
     fn plan(&self, project: &Project, ask: &ScriptAsk) -> Result<Plan, Refusal> {
-        let image = self.images.get(&project.image).ok_or_else(|| {
-            Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id))
+        let wanted = project.image_for(ask.facts.storage_bytes());
+        let image = self.images.get(&wanted).ok_or_else(|| {
+            Refusal::new(409, "no_image", format!("the image {wanted} of project {} is gone", project.id))
         })?;
         // The query tells the size of the eMMC alone; other storage is measured by the script.
         if project.storage == crate::core::plan::StoragePath::default() {
@@ -161,6 +167,7 @@ impl Floor {
             raw_sha256: image.raw_sha256,
             raw_size_bytes: image.raw_size_bytes,
             storage: project.storage.clone(),
+            status_led: project.status_led,
             firmware: None,
             regular_file: ask.facts.simulated,
         })

@@ -3,6 +3,7 @@
 mod boot;
 mod conflict;
 mod firmware;
+mod rules;
 mod told;
 
 use std::collections::BTreeMap;
@@ -495,6 +496,15 @@ fn happen(world: &mut World, sessions: &mut Vec<SessionId>, what: (u8, u8, u8)) 
                 &format!(r#"{{"name":"p{n}","image":"a.img","active":true,"again":"allow"}}"#),
             ))
         }
+        11 => drop(world.order("device.assign", &format!(r#"{{"device":"{}","project":"p{b}"}}"#, mac(n)))),
+        12 => drop(world.order("device.unassign", &format!(r#"{{"device":"{}"}}"#, mac(n)))),
+        13 => drop(world.order(
+            "rules.set",
+            &format!(
+                r#"{{"rules":[{{"project":"p{n}","when":{{"mac":["{}"]}}}},{{"project":"gateway"}}]}}"#,
+                mac(b % 4)
+            ),
+        )),
         _ => {
             if let Some(session) = sessions.last().copied() {
                 let _ = world.tell(Observation::ImageFlow { session, bytes: u64::from(b), open: u32::from(a % 2) });
@@ -505,7 +515,7 @@ fn happen(world: &mut World, sessions: &mut Vec<SessionId>, what: (u8, u8, u8)) 
 
 proptest! {
     #[test]
-    fn whatever_happens_the_laws_hold(walk in prop::collection::vec((0u8..11, any::<u8>(), any::<u8>()), 1..120)) {
+    fn whatever_happens_the_laws_hold(walk in prop::collection::vec((0u8..14, any::<u8>(), any::<u8>()), 1..120)) {
         let mut world = World::ready();
         let mut sessions = Vec::new();
         for what in walk {
@@ -532,6 +542,8 @@ proptest! {
         prop_assert!(ends.values().all(|count| *count == 1), "one outcome a session: {:?}", ends);
         prop_assert_eq!(&fold.projects, &world.floor.projects);
         prop_assert_eq!(&fold.images, &world.floor.images);
+        prop_assert_eq!(&fold.rules, &world.floor.rules);
+        prop_assert!(world.floor.rules.without_rules(&world.floor.projects).count() <= 1);
         for (id, session) in &world.floor.sessions {
             let folded = &fold.sessions[id];
             prop_assert_eq!((&folded.ended, &folded.done, folded.running), (&session.ended, &session.done, session.running));

@@ -74,6 +74,7 @@ give_up() {
     end_progress
     wipe_head || say "warning: the start of $STORAGE cannot be wiped: $(last_words "$WORK/wipe.err")"
     led timer 1 || :
+    status_end 0
     say "Provisioning failed: $1"
     exit 1
 }

@@ -14,7 +14,7 @@ use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::plan::{Plan, SessionId, StoragePath};
-use crate::core::project::ProjectId;
+use crate::core::project::{ProjectId, StatusLed};
 use crate::core::session::{Life, Session};
 use crate::core::time::Timestamp;
 use crate::script::tests::station::{Image, Say, Station};
@@ -87,6 +87,24 @@ impl World {
         self.folder.path()
     }
 
+    /// A GPIO of a chip whose numbers begin at 512, as current kernels count; returns its folder.
+    pub fn with_gpio(&self, number: u16) -> PathBuf {
+        let root = self.gpio();
+        fs::create_dir_all(root.join("gpiochip512")).unwrap();
+        fs::write(root.join("gpiochip512/label"), "pinctrl-bcm2711\n").unwrap();
+        fs::write(root.join("gpiochip512/base"), "512\n").unwrap();
+        fs::write(root.join("export"), "").unwrap();
+        let line = root.join(format!("gpio{}", 512 + number));
+        fs::create_dir_all(&line).unwrap();
+        fs::write(line.join("direction"), "in").unwrap();
+        fs::write(line.join("value"), "").unwrap();
+        line
+    }
+
+    fn gpio(&self) -> PathBuf {
+        self.folder.path().join("gpio")
+    }
+
     pub fn medium(&self) -> PathBuf {
         self.folder.path().join("medium")
     }
@@ -124,7 +142,8 @@ impl World {
         let script = render(&setting, Serial(0x1000_0000_a1b2_c3d4), &job.session());
         let medium = format!("STORAGE='{}'\n", self.medium().display());
         assert!(script.contains("STORAGE='/dev/mmcblk0'\n"));
-        script.replacen("STORAGE='/dev/mmcblk0'\n", &medium, 1)
+        let script = script.replacen("STORAGE='/dev/mmcblk0'\n", &medium, 1);
+        script.replace("/sys/class/gpio", &self.gpio().display().to_string())
     }
 
     pub fn assert_failed(&self, output: &Output, code: &str) {
@@ -152,6 +171,7 @@ pub struct Job {
     pub raw_size: usize,
     pub raw_sha256: Digest,
     pub firmware: Option<FirmwarePlan>,
+    pub status_led: Option<StatusLed>,
 }
 
 impl Job {
@@ -164,6 +184,7 @@ impl Job {
             raw_size: size,
             raw_sha256: digest(&raw),
             firmware: None,
+            status_led: None,
             raw,
         }
     }
@@ -198,6 +219,7 @@ impl Job {
                 raw_size_bytes: self.raw_size as u64,
                 storage: StoragePath::default(),
                 firmware: self.firmware.clone(),
+                status_led: self.status_led,
                 regular_file: self.regular_file,
             },
             token: "secret-token".parse().unwrap(),

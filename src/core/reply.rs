@@ -1,0 +1,109 @@
+//! The answer to a request, the same on every transport, and the problem in it (RFC 9457).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::core::command::{Command, CommandId};
+use crate::core::refusal::{Fault, Refusal};
+use crate::core::time::Timestamp;
+
+/// Where a request stands; the words of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Accepted,
+    Succeeded,
+    Failed,
+    Rejected,
+    Canceled,
+    TimedOut,
+}
+
+/// The answer to a request, the same on every transport.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub v: u8,
+    pub command_id: CommandId,
+    pub name: String,
+    pub station: String,
+    pub status: Status,
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    pub code: u16,
+    pub replayed: bool,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    pub result: Option<Value>,
+    pub error: Option<Problem>,
+}
+
+/// RFC 9457, inside a reply and as the body of an HTTP error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub code: String,
+    pub detail: String,
+    pub retryable: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            kind: format!("urn:bootline:problem:{}", refusal.code),
+            title: refusal.code.replace(['_', '.'], " "),
+            status: refusal.status,
+            code: refusal.code,
+            detail: refusal.detail,
+            retryable: refusal.retryable,
+            errors: refusal.errors,
+        }
+    }
+}
+
+impl Reply {
+    pub fn succeeded(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        Self {
+            v: 1,
+            command_id: command.id.clone(),
+            name: command.name.clone(),
+            station: station.to_owned(),
+            status: Status::Succeeded,
+            is_final: true,
+            code: 200,
+            replayed: false,
+            at: now,
+            correlation_id: command.correlation_id.clone(),
+            result: Some(result),
+            error: None,
+        }
+    }
+
+    /// It was taken down and will be done.
+    pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        let reply = Self::succeeded(command, station, now, result);
+        Self { status: Status::Accepted, is_final: false, code: 202, ..reply }
+    }
+
+    pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {
+        Self {
+            v: 1,
+            command_id: id,
+            name: name.to_owned(),
+            station: station.to_owned(),
+            status: if refusal.status >= 500 { Status::Failed } else { Status::Rejected },
+            is_final: true,
+            code: refusal.status,
+            replayed: false,
+            at: now,
+            correlation_id: None,
+            result: None,
+            error: Some(refusal.into()),
+        }
+    }
+}
