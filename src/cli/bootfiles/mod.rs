@@ -57,7 +57,7 @@ pub struct ImportArgs {
     /// Into the set of a family, its own files alone: 2710 (Pi 3), 2711 (Pi 4, CM4), 2712 (Pi 5, CM5)
     #[arg(long, value_parser = ["2710", "2711", "2712"], conflicts_with = "into")]
     family: Option<String>,
-    /// Into the folder of a project or a device: projects/<project>, <serial8>, <mac-with-dashes>
+    /// Into the folder of a project or a device: projects/gateway, c0ffee12, dc-a6-32-01-36-c2
     #[arg(long)]
     into: Option<Target>,
     /// Say what would be copied, and copy nothing
