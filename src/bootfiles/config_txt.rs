@@ -92,7 +92,18 @@ fn is_model(filter: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "(\\[?\\PC{0,12}[\\]=]?\\PC{0,8}\n){0,8}") {
+            for model in Model::ALL {
+                prop_assert!(read(&text, model).0.len() <= text.lines().count());
+            }
+        }
+    }
 
     fn values(text: &str, model: Model) -> Vec<String> {
         read(text, model).all("x").map(str::to_owned).collect()

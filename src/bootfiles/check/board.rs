@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use crate::bootfiles::NotServed;
+use crate::bootfiles::check::cmdline;
 use crate::bootfiles::check::content::{self, Width};
 use crate::bootfiles::check::{Finding, Level, ModelReport, Row, State};
 use crate::bootfiles::config_txt::{self, Settings};
@@ -200,27 +201,7 @@ impl<'a> Board<'a> {
     fn cmdline(&mut self, settings: &Settings) {
         let name = settings.last("cmdline").unwrap_or("cmdline.txt").to_owned();
         let text = self.text("command line", &name);
-        if text.trim_end().lines().count() > 1 {
-            self.say(Level::Fault, format!("{name} has more than one line: the kernel gets the first"));
-        }
-        let Some(script) = text.split_whitespace().find_map(|word| word.strip_prefix("script=")) else {
-            self.say(
-                Level::Warning,
-                format!("{name} has no script=: the provisioning system will not ask this station"),
-            );
-            return;
-        };
-        let rest = script.split_once("://").map_or(script, |(_, rest)| rest);
-        let host = rest.split('/').next().unwrap_or_default();
-        match host {
-            "{server}" => {}
-            _ if host == self.server => {
-                self.say(Level::Note, format!("{name} names {host}; {{server}} would follow the station's address"));
-            }
-            _ => {
-                self.say(Level::Fault, format!("{name} names another station: {host}, and this one is {}", self.server))
-            }
-        }
+        self.findings.extend(cmdline::judge(&name, &text, self.server));
     }
 
     /// The text of a template as it lies there, or as it is built in.

@@ -1,6 +1,7 @@
 //! What of the boot files is there, missing or unsuitable, for each model.
 
 mod board;
+mod cmdline;
 mod content;
 mod survey;
 #[cfg(test)]

@@ -216,6 +216,14 @@ fn a_long_config_txt_and_a_wrong_command_line_are_said() {
 }
 
 #[test]
+fn a_command_line_of_another_name_is_not_filled_in() {
+    let world = cm4();
+    world.write("config.txt", b"initramfs scriptexecute.img\ncmdline=own.txt\n");
+    world.write("own.txt", b"script=http://{server}/x");
+    world.assert_cm4(Level::Fault, "own.txt is served as it is");
+}
+
+#[test]
 fn traps_of_the_folder_are_found() {
     let world = cm4();
     fs::write(world.folder.path().join("outside"), "x").unwrap();

@@ -3,11 +3,12 @@
 mod show;
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bootfiles::BootFiles;
 use crate::bootfiles::check::{Report, check};
@@ -56,7 +57,7 @@ pub struct ImportArgs {
     /// Into the set of a family, its own files alone: 2710 (Pi 3), 2711 (Pi 4, CM4), 2712 (Pi 5, CM5)
     #[arg(long, value_parser = ["2710", "2711", "2712"], conflicts_with = "into")]
     family: Option<String>,
-    /// Into the folder of a project or a device: projects/<project>, <serial8>, <mac-with-dashes>
+    /// Into the folder of a project or a device: projects/gateway, c0ffee12, dc-a6-32-01-36-c2
     #[arg(long)]
     into: Option<Target>,
     /// Say what would be copied, and copy nothing
@@ -106,10 +107,10 @@ pub fn run(verb: Verb) -> ExitCode {
 
 fn run_check(args: &CheckArgs, config: &Config) -> Result<bool> {
     let report = checked(config, args.model)?;
-    match args.common.json {
-        true => print(&json!(report)),
-        false => show::report(&report),
-    }
+    print(|out| match args.common.json {
+        true => writeln!(out, "{:#}", json!(report)),
+        false => show::report(out, &report),
+    })?;
     Ok(report.ok)
 }
 
@@ -122,27 +123,32 @@ fn run_import(args: ImportArgs, config: Config) -> Result<bool> {
     let order = Order { from: args.dir, to, place, dry_run: args.dry_run, force: args.force };
     let imported = import(&order).context("nothing more was imported")?;
     let report = config.tftp.bootfiles.is_dir().then(|| checked(&config, None)).transpose()?;
-    if args.common.json {
-        print(&json!({"import": imported, "check": report}));
-    } else {
-        show::imported(&imported);
-        println!();
-        report.iter().for_each(show::report);
-    }
+    print(|out| {
+        if args.common.json {
+            return writeln!(out, "{:#}", json!({"import": imported, "check": report}));
+        }
+        show::imported(out, &imported)?;
+        writeln!(out)?;
+        report.iter().try_for_each(|report| show::report(out, report))
+    })?;
     Ok(!imported.in_the_way())
 }
 
 fn checked(config: &Config, model: Option<Model>) -> Result<Report> {
     let folder = &config.tftp.bootfiles;
     if !folder.is_dir() {
-        bail!(std::io::Error::new(
-            std::io::ErrorKind::NotFound,
+        bail!(io::Error::new(
+            io::ErrorKind::NotFound,
             format!("there is no folder of boot files at {}", folder.display())
         ));
     }
     Ok(check(&BootFiles::new(folder.clone(), config.tftp.devices_http), model)?)
 }
 
-fn print(value: &Value) {
-    println!("{value:#}");
+/// Whoever reads only the beginning (`| head`) has what they wanted.
+fn print(say: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    match say(&mut io::stdout().lock()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said.context("cannot write to standard output"),
+    }
 }

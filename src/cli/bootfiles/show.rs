@@ -1,33 +1,36 @@
 //! What `check` and `import` have found, for people.
 
+use std::io::{self, Write};
+
 use crate::bootfiles::check::{Finding, Level, ModelReport, Place, Report, Row, State};
 use crate::bootfiles::import::{Fate, Imported};
 
-pub fn report(report: &Report) {
-    println!("boot files in {}, for the station at {}", report.folder.display(), report.server);
+pub fn report(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    writeln!(out, "boot files in {}, for the station at {}", report.folder.display(), report.server)?;
     for model in report.models.iter().filter(|model| model.prepared) {
-        println!("\n{} ({}): {}", model.title, model.model, verdict(model));
-        model.files.iter().for_each(row);
-        findings(&model.findings, "  ");
+        writeln!(out, "\n{} ({}): {}", model.title, model.model, verdict(model))?;
+        model.files.iter().try_for_each(|line| row(out, line))?;
+        findings(out, &model.findings, "  ")?;
     }
     let others: Vec<&str> = report.models.iter().filter(|model| !model.prepared).map(|model| model.title).collect();
     if !others.is_empty() {
-        println!("\nno device tree is there for: {}", others.join("; "));
+        writeln!(out, "\nno device tree is there for: {}", others.join("; "))?;
     }
     for one in &report.places {
-        place(one, report);
+        place(out, one, report)?;
     }
     if !report.findings.is_empty() {
-        println!("\nabout the folder");
-        findings(&report.findings, "  ");
+        writeln!(out, "\nabout the folder")?;
+        findings(out, &report.findings, "  ")?;
     }
+    Ok(())
 }
 
 const fn verdict(model: &ModelReport) -> &'static str {
     if model.boots { "can boot" } else { "cannot boot" }
 }
 
-fn row(row: &Row) {
+fn row(out: &mut dyn Write, row: &Row) -> io::Result<()> {
     let state = match (row.state, row.place.as_deref()) {
         (State::There, Some("")) => "there".to_owned(),
         (State::There, place) => format!("there, in {}/", place.unwrap_or_default()),
@@ -36,39 +39,44 @@ fn row(row: &Row) {
         (State::Unsuitable, _) => "unsuitable".to_owned(),
     };
     let bytes = row.bytes.map_or_else(String::new, |bytes| bytes.to_string());
-    println!("  {:<28}{:<34}{bytes:>10}  {state}", row.what, row.file);
+    writeln!(out, "  {:<28}{:<34}{bytes:>10}  {state}", row.what, row.file)
 }
 
-fn findings(findings: &[Finding], indent: &str) {
+fn findings(out: &mut dyn Write, findings: &[Finding], indent: &str) -> io::Result<()> {
     for finding in findings {
         let level = match finding.level {
             Level::Note => "note",
             Level::Warning => "warning",
             Level::Fault => "fault",
         };
-        println!("{indent}{level}: {}", finding.text);
+        writeln!(out, "{indent}{level}: {}", finding.text)?;
     }
+    Ok(())
 }
 
 /// A project's devices differ from others in what its folder changes: only that is said.
-fn place(place: &Place, report: &Report) {
+fn place(out: &mut dyn Write, place: &Place, report: &Report) -> io::Result<()> {
     const SHOWN: usize = 8;
-    let more = place.files.len().saturating_sub(SHOWN);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let some: Vec<&str> = place.files.iter().take(SHOWN).map(String::as_str).collect();
-    println!("\n{}/ has {} files of its own: {}{more}", place.folder, place.files.len(), some.join(", "));
+    let files = match place.files.len() {
+        0 => "empty".to_owned(),
+        all if all > SHOWN => format!("{} and {} more", some.join(", "), all - SHOWN),
+        _ => some.join(", "),
+    };
+    writeln!(out, "\nin {}/: {files}", place.folder)?;
     for model in &place.models {
-        println!("  {}: {}", model.model, verdict(model));
+        writeln!(out, "  {}: {}", model.model, verdict(model))?;
         let common = report.models.iter().find(|common| common.model == model.model);
         let known = |finding: &&Finding| common.is_some_and(|common| common.findings.contains(finding));
         let own: Vec<Finding> = model.findings.iter().filter(|finding| !known(finding)).cloned().collect();
-        findings(&own, "    ");
+        findings(out, &own, "    ")?;
     }
+    Ok(())
 }
 
-pub fn imported(imported: &Imported) {
+pub fn imported(out: &mut dyn Write, imported: &Imported) -> io::Result<()> {
     let tense = if imported.dry_run { "would be copied" } else { "copied" };
-    println!("{} in {}, into {}", imported.source, imported.from.display(), imported.to.display());
+    writeln!(out, "{} in {}, into {}", imported.source, imported.from.display(), imported.to.display())?;
     let mut copied = 0;
     for taken in &imported.files {
         let file = &taken.file;
@@ -76,12 +84,12 @@ pub fn imported(imported: &Imported) {
             Fate::Copied { to, bytes, note } => {
                 copied += 1;
                 let note = note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
-                println!("  {file}: {tense} to {to}, {bytes} bytes{note}");
+                writeln!(out, "  {file}: {tense} to {to}, {bytes} bytes{note}")?;
             }
-            Fate::Same { to } => println!("  {file}: the same as {to}"),
-            Fate::InTheWay { to } => println!("  {file}: left, {to} is a different file; --force replaces it"),
-            Fate::Left { why } => println!("  {file}: left, it {why}"),
+            Fate::Same { to } => writeln!(out, "  {file}: the same as {to}")?,
+            Fate::InTheWay { to } => writeln!(out, "  {file}: left, {to} is a different file; --force replaces it")?,
+            Fate::Left { why } => writeln!(out, "  {file}: left, it {why}")?,
         }
     }
-    println!("{copied} of {} files {tense}", imported.files.len());
+    writeln!(out, "{copied} of {} files {tense}", imported.files.len())
 }

@@ -1,11 +1,12 @@
 //! Takes boot files over from a folder that somebody else has made: an unpacked raspberrypi/firmware, or the
 //! predecessor's `scriptexecute/`. Known names only, never through a link that leads out, each file whole or not at all.
 
+mod landing;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io::{self, Read};
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::bootfiles::NotServed;
 use crate::bootfiles::folder::Folder;
+use crate::bootfiles::import::landing::{Before, make_folders, there, write};
 use crate::bootfiles::material::{Kind, kind_of};
 use crate::bootfiles::model::family_of;
 use crate::bootfiles::name::{PROJECTS, Prefix, set_of};
@@ -246,54 +248,6 @@ fn put(order: &Order, name: &str, bytes: &[u8], note: Option<String>) -> Result<
         write(&path, bytes).map_err(|source| ImportError::Write { path, source })?;
     }
     Ok(Fate::Copied { to, bytes: bytes.len() as u64, note })
-}
-
-enum Before {
-    Nothing,
-    Same,
-    Different,
-}
-
-fn there(folder: &Path, to: &str, bytes: &[u8]) -> Before {
-    if fs::symlink_metadata(folder.join(to)).is_err() {
-        return Before::Nothing;
-    }
-    let old = Folder::open(folder).and_then(|folder| folder.file(to)).ok().and_then(|(mut file, stamp)| {
-        let mut old = Vec::new();
-        (stamp.size == bytes.len() as u64).then(|| file.read_to_end(&mut old).ok().map(|_| old)).flatten()
-    });
-    if old.as_deref() == Some(bytes) { Before::Same } else { Before::Different }
-}
-
-/// Only real folders are written into: a link would lead elsewhere.
-fn make_folders(root: &Path, to: &str) -> Result<(), ImportError> {
-    fs::create_dir_all(root).map_err(|source| ImportError::Write { path: root.to_owned(), source })?;
-    let mut path = root.to_owned();
-    for part in Path::new(to).parent().into_iter().flat_map(Path::components) {
-        path.push(part);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Err(ImportError::NoFolder { path }),
-            Err(_) => fs::create_dir(&path).map_err(|source| ImportError::Write { path: path.clone(), source })?,
-        }
-    }
-    Ok(())
-}
-
-/// A board that asks at this moment gets the old file or the new one.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let fresh = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = (|| {
-        let mut file = File::options().write(true).create_new(true).open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    })();
-    if written.is_err() {
-        drop(fs::remove_file(&fresh));
-    }
-    written
 }
 
 fn source_fault(path: &Path, why: NotServed) -> ImportError {
