@@ -36,6 +36,7 @@ fn uefi_is_told_its_file_at_both_ports() {
 /// The device's end of the cable below IP: it hears everything, whomever it is for.
 pub struct Wire {
     socket: UdpSocket,
+    /// Only frames from there: the station, or who relays for it.
     station: Mac,
 }
 
@@ -90,9 +91,20 @@ impl Wire {
                     return Heard::Arp(mac(0), address, by);
                 }
             } else if let Ok(datagram) = Datagram::read(frame, mac(0))
-                && datagram.source == (SERVER, 67)
+                && datagram.source.1 == 67
             {
                 return Heard::Reply(mac(0), Message::parse(&datagram.payload).unwrap());
+            }
+        }
+    }
+}
+
+impl Wire {
+    /// The next message from there to a client.
+    pub async fn reply(&self) -> Message {
+        loop {
+            if let Heard::Reply(_, message) = self.next().await {
+                return message;
             }
         }
     }
@@ -150,7 +162,11 @@ impl Serving {
 
 /// The station's own Ethernet address.
 pub fn station() -> Mac {
-    let mut links = getifaddrs().unwrap().filter(|found| found.interface_name == "station");
+    mac_of("station")
+}
+
+pub fn mac_of(interface: &str) -> Mac {
+    let mut links = getifaddrs().unwrap().filter(|found| found.interface_name == interface);
     Mac::new(links.find_map(|found| found.address?.as_link_addr()?.addr()).unwrap())
 }
 
@@ -251,13 +267,10 @@ pub async fn until<R: tokio::io::AsyncBufRead + Unpin>(lines: &mut tokio::io::Li
     found.await.ok().flatten().unwrap_or_else(|| panic!("{expected:?} was not said, but {said:?}"))
 }
 
-/// A reply of the station to a client, whatever else is said meanwhile.
+/// The next reply of the station to a client.
 pub async fn reply(wire: &Wire, kind: Kind) -> Message {
-    loop {
-        if let Heard::Reply(_, message) = wire.next().await {
-            assert_eq!((message.op, message.kind()), (Op::Reply, Some(kind)), "{message:?}");
-            assert_eq!(message.address(code::SERVER_ID), Some(SERVER));
-            return message;
-        }
-    }
+    let message = wire.reply().await;
+    assert_eq!((message.op, message.kind()), (Op::Reply, Some(kind)), "{message:?}");
+    assert_eq!(message.address(code::SERVER_ID), Some(SERVER));
+    message
 }
