@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
 use tokio::process::Command;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::address::Pool;
@@ -72,9 +72,7 @@ impl World {
 
     async fn ask(&self, name: &str, options: &[(&str, &str)]) -> UdpSocket {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let request = Request { file: name.to_owned(), mode: "octet".to_owned(), options };
-        socket.send_to(&Packet::Rrq(request).encode(), self.server).await.unwrap();
+        socket.send_to(&request(name, options), self.server).await.unwrap();
         socket
     }
 
@@ -82,6 +80,11 @@ impl World {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+fn request(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Packet::Rrq(Request { file: name.to_owned(), mode: "octet".to_owned(), options }).encode()
 }
 
 fn image(size: usize) -> Vec<u8> {
@@ -126,18 +129,107 @@ async fn a_request_sent_again_opens_no_second_stream() {
     let world = World::start();
     let client = world.ask("start4.elf", &[("tsize", "0")]).await;
     let (_, port) = receive(&client).await;
-    let again = Request {
-        file: "start4.elf".to_owned(),
-        mode: "octet".to_owned(),
-        options: vec![("tsize".to_owned(), "0".to_owned())],
-    };
-    client.send_to(&Packet::Rrq(again.clone()).encode(), world.server).await.unwrap();
+    let again = request("start4.elf", &[("tsize", "0")]);
+    client.send_to(&again, world.server).await.unwrap();
     // Requests are taken in order: when this one is answered, the one before was dropped.
-    let other = Request { file: "none".to_owned(), ..again };
-    client.send_to(&Packet::Rrq(other).encode(), world.server).await.unwrap();
+    client.send_to(&request("none", &[]), world.server).await.unwrap();
     assert_eq!(receive(&client).await.0, Packet::error(1, "File not found"));
     client.send_to(&Packet::error(0, "Early terminate").encode(), port).await.unwrap();
     world.end().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_again_hears_the_same_answer_once_a_second_is_over() {
+    let world = World::start();
+    let client = world.ask("start4.elf", &[("tsize", "0")]).await;
+    let asked = Instant::now();
+    let first = receive(&client).await;
+    let again = request("start4.elf", &[("tsize", "0")]);
+    for _ in 0..5 {
+        client.send_to(&again, world.server).await.unwrap();
+    }
+    assert_eq!(receive(&client).await, first);
+    assert!(asked.elapsed() >= Duration::from_secs(1));
+    client.send_to(&Packet::Ack { block: 0 }.encode(), first.1).await.unwrap();
+    assert!(matches!(receive(&client).await, (Packet::Data { block: 1, .. }, port) if port == first.1));
+    client.send_to(&Packet::error(0, "Early terminate").encode(), first.1).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_board_restarted_within_a_file_gets_it_anew_when_the_old_download_is_silent() {
+    let world = World::start();
+    let client = world.ask("start4.elf", &[("tsize", "0")]).await;
+    let (oack, old) = receive(&client).await;
+    client.send_to(&Packet::Ack { block: 0 }.encode(), old).await.unwrap();
+    let data = receive(&client).await;
+    // It lost its power here; a second later the block comes again, and nobody is there to take it.
+    assert_eq!(receive(&client).await, data);
+    let again = request("start4.elf", &[("tsize", "0")]);
+    client.send_to(&again, world.server).await.unwrap();
+    let (packet, new) = receive(&client).await;
+    assert_eq!(packet, oack);
+    assert_ne!(new, old);
+    client.send_to(&Packet::error(0, "Early terminate").encode(), new).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn two_ports_of_a_client_get_the_same_file_side_by_side() {
+    let world = World::start();
+    let (one, other) = (world.ask("even.img", &[]).await, world.ask("even.img", &[]).await);
+    let (first, second) = (receive(&one).await, receive(&other).await);
+    assert_eq!(first.0, second.0);
+    assert_ne!(first.1, second.1);
+    for (client, port) in [(&one, first.1), (&other, second.1)] {
+        client.send_to(&Packet::error(0, "Early terminate").encode(), port).await.unwrap();
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn five_hundred_clients_at_once_get_every_byte() {
+    let world = World::start();
+    let mut clients = JoinSet::new();
+    for number in 0..500_usize {
+        let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
+        let client = world.ask("c0ffee12/even.img", &options[..number % 4]).await;
+        clients.spawn(fetch(client, number % 4));
+    }
+    let mut whole = 0;
+    while let Some(got) = clients.join_next().await {
+        assert_eq!(got.unwrap(), image(4 * 512));
+        whole += 1;
+    }
+    assert_eq!(whole, 500);
+    world.end().await;
+}
+
+/// Reads a file to its end; only what was asked for was agreed to.
+async fn fetch(client: UdpSocket, options: usize) -> Vec<u8> {
+    let size = if options > 1 { 1468 } else { 512 };
+    let mut got = Vec::new();
+    loop {
+        let (packet, port) = receive(&client).await;
+        let (block, done) = match packet {
+            Packet::Oack { options: agreed } => {
+                assert_eq!(agreed.len(), options);
+                (0, false)
+            }
+            Packet::Data { block, data } => {
+                // On a machine that is slow beyond a second it may come again.
+                if usize::from(block) == got.len() / size + 1 {
+                    got.extend(&data);
+                }
+                (block, data.len() < size)
+            }
+            other => panic!("{other:?}"),
+        };
+        client.send_to(&Packet::Ack { block }.encode(), port).await.unwrap();
+        if done {
+            return got;
+        }
+    }
 }
 
 #[tokio::test]
