@@ -18,7 +18,7 @@ use crate::core::view::DhcpVerdict;
 const CONFIG_LIMIT: u64 = 4096;
 /// Warnings that one boot can collect; a board in a loop says the same again and again.
 const MOST_WARNINGS: usize = 16;
-/// Lines of a bootloader's text in one boot: some five times what it says when all goes well.
+/// Lines of a bootloader's text in one boot: a board in a loop must not push its earlier boots out of the timeline.
 const MOST_LINES: u32 = 1000;
 
 impl Floor {
