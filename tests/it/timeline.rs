@@ -18,7 +18,8 @@ fn rows(page: &Value) -> Vec<String> {
 #[test]
 fn a_session_shows_how_its_device_came_up() {
     let Some(net) = Net::make() else { return };
-    let mut line = Line::new(net, "off", &["start4.elf", "fixup4.dat", "kernel.img", "scriptexecute.img"]);
+    let mut line =
+        Line::new(net, "off", &["start4.elf", "fixup4.dat", "kernel.img", "scriptexecute.img", "bcm2711-rpi-cm4.dtb"]);
     line.start();
     line.project();
     assert_eq!(line.boot(&["--first", FIRST])["passed"], 1);
