@@ -175,6 +175,19 @@ async fn a_board_restarted_within_a_file_gets_it_anew_when_the_old_download_is_s
 }
 
 #[tokio::test]
+async fn a_client_that_has_shut_its_port_does_not_disturb_the_next_one() {
+    let world = World::start();
+    // Its packets come back as ICMP errors.
+    let gone = world.ask("start4.elf", &[]).await;
+    let (_, port) = receive(&gone).await;
+    gone.send_to(&Packet::Ack { block: 1 }.encode(), port).await.unwrap();
+    drop(gone);
+    let client = world.ask("even.img", &[("blksize", "1468")]).await;
+    assert_eq!(fetch(client, 1, 1468).await, image(4 * 512));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn two_ports_of_a_client_get_the_same_file_side_by_side() {
     let world = World::start();
     let (one, other) = (world.ask("even.img", &[]).await, world.ask("even.img", &[]).await);
@@ -194,7 +207,8 @@ async fn five_hundred_clients_at_once_get_every_byte() {
     for number in 0..500_usize {
         let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
         let client = world.ask("c0ffee12/even.img", &options[..number % 4]).await;
-        clients.spawn(fetch(client, number % 4));
+        let size = if number % 4 > 1 { 1468 } else { 512 };
+        clients.spawn(fetch(client, number % 4, size));
     }
     let mut whole = 0;
     while let Some(got) = clients.join_next().await {
@@ -206,8 +220,7 @@ async fn five_hundred_clients_at_once_get_every_byte() {
 }
 
 /// Reads a file to its end; only what was asked for was agreed to.
-async fn fetch(client: UdpSocket, options: usize) -> Vec<u8> {
-    let size = if options > 1 { 1468 } else { 512 };
+async fn fetch(client: UdpSocket, options: usize, size: usize) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
         let (packet, port) = receive(&client).await;
