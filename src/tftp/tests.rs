@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::process::Command;
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
 use crate::ledger::{Clock, Ledger};
+use crate::tftp::bell::Bell;
+use crate::tftp::counter::Seat;
+use crate::tftp::desk::Desk;
+use crate::tftp::download::Order;
 use crate::tftp::packet::{Packet, Request};
+use crate::tftp::worker::Worker;
 use crate::tftp::{BindError, Fault, Settings, Tftp};
 
 /// The bytes of a `.hex` file: hex digits, blanks, and lines that begin with `#`.
@@ -260,6 +269,36 @@ async fn what_cannot_be_served_is_refused_at_once() {
         assert!(matches!(answer, Packet::Error { code: told, .. } if told == code), "{answer:?}");
     }
     world.end().await;
+}
+
+#[test]
+fn a_request_for_which_there_is_no_socket_is_dropped_and_no_file_counts_as_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (notes, mut noted) = mpsc::channel(1);
+    let desk = Arc::new(Desk {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        interface: Some("no-such-port".to_owned()),
+        max_block: 1468,
+        ledger: ledger(folder.path()),
+        notes,
+        warned: Mutex::new(None),
+    });
+    let (orders, taken) = channel();
+    let (ended, told) = channel();
+    let (bell, halt) = (Bell::new().unwrap(), CancellationToken::new());
+    let worker = Worker::new(taken, ended, bell.clone(), Arc::clone(&desk), halt.clone()).unwrap();
+    let thread = std::thread::spawn(|| worker.run());
+
+    let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let request = Request { file: "even.img".to_owned(), mode: "octet".to_owned(), options: Vec::new() };
+    let seat = Seat { orders, bell: bell.clone() };
+    seat.take(Order { peer, request, file: Bytes::new() });
+    assert_eq!(told.recv().unwrap(), (peer, "even.img".to_owned()));
+    assert!(desk.warned.lock().unwrap().is_some());
+    assert!(noted.try_recv().is_err());
+    halt.cancel();
+    bell.ring();
+    thread.join().unwrap().unwrap();
 }
 
 #[tokio::test]
