@@ -203,3 +203,28 @@ struct TooMany;
 const LONGEST_REQUEST: usize = 600;
 /// Each is a socket, so the limit of open files must be above it; the program raises its own at the start.
 const MOST_DOWNLOADS: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> Key {
+        (SocketAddr::from(([172, 20, 0, 2], port)), "start4.elf".to_owned())
+    }
+
+    #[test]
+    fn the_same_request_goes_to_the_same_worker_until_nothing_is_left_of_it() {
+        let mut active = Active::new(2);
+        assert_eq!((active.add(key(1)), active.add(key(2)), active.add(key(2))), (0, 1, 1));
+        // Now the first has less to do.
+        assert_eq!(active.add(key(3)), 0);
+        active.remove(&key(2));
+        assert_eq!(active.add(key(2)), 1);
+        for port in [1, 2, 2, 3] {
+            active.remove(&key(port));
+        }
+        assert_eq!((active.orders(), active.keys.len()), (0, 0));
+        active.remove(&key(2));
+        assert_eq!((active.orders(), active.add(key(2))), (0, 0));
+    }
+}

@@ -80,7 +80,8 @@ impl Crew {
         };
         drop(halt);
         while let Some(last) = ends.join_next().await {
-            end = end.and(last.unwrap_or(Err(Fault::Lost)));
+            let last = last.unwrap_or(Err(Fault::Lost));
+            end = end.and(last);
         }
         end
     }

@@ -2,16 +2,16 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::core::observation::{FileResult, FileServed};
 use crate::ledger::Ledger;
+use crate::tftp::line::{Line, bind};
 use crate::tftp::notes::{self, Note};
 use crate::tftp::packet::Packet;
 
@@ -28,7 +28,8 @@ pub struct Desk {
 impl Desk {
     /// Says from a fresh port, as a download would, why there is none.
     pub fn refuse(&self, peer: SocketAddr, error: &Packet) {
-        let sent = self.socket().and_then(|socket| socket.send_to(&error.encode(), peer));
+        let socket = bind(SocketAddrV4::new(*self.listen.ip(), 0), self.interface.as_deref());
+        let sent = socket.and_then(|socket| socket.send_to(&error.encode(), &peer.into()));
         if let Err(error) = sent {
             debug!(%peer, %error, "tftp error is lost");
         }
@@ -53,21 +54,10 @@ impl Desk {
         }
     }
 
-    /// A socket of one download: its port is the transfer identifier of RFC 1350.
-    pub fn socket(&self) -> io::Result<UdpSocket> {
-        Ok(bind(SocketAddrV4::new(*self.listen.ip(), 0), self.interface.as_deref())?.into())
+    /// The port of one download.
+    pub fn line(&self, peer: SocketAddr) -> io::Result<Line> {
+        Line::open(self.listen, self.interface.as_deref(), peer)
     }
-}
-
-/// A UDP socket that hears and speaks on the one interface.
-pub fn bind(address: SocketAddrV4, interface: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 /// Between two warnings of the same kind.

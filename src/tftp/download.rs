@@ -1,17 +1,17 @@
-//! One download: a socket of its own (RFC 1350 calls its port the transfer identifier), and what drives the machine.
+//! One download: a port of its own, and what drives the machine.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
 use tracing::debug;
 
 use crate::tftp::burst::Burst;
 use crate::tftp::desk::Desk;
+use crate::tftp::line::Line;
 use crate::tftp::packet::{Packet, Request, code};
 use crate::tftp::transfer::{End, Transfer};
 
@@ -37,7 +37,7 @@ impl Default for Tray {
 }
 
 pub struct Download {
-    socket: UdpSocket,
+    line: Line,
     peer: SocketAddr,
     file: String,
     transfer: Transfer,
@@ -49,14 +49,14 @@ impl Download {
     /// Sends the first packet.
     pub fn begin(order: Order, desk: &Desk, tray: &mut Tray) -> io::Result<Self> {
         let Order { peer, request, file } = order;
-        let socket = desk.socket()?;
+        let line = desk.line(peer)?;
         let transfer = Transfer::begin(&request, file, desk.max_block, Instant::now());
         if let Some(segment) = transfer.segment().and_then(|segment| i32::try_from(segment).ok()).filter(|_| tray.cuts)
         {
-            tray.cuts = setsockopt(&socket, sockopt::UdpGsoSegment, &segment).is_ok();
+            tray.cuts = line.cut(segment);
         }
         let alarm = transfer.deadline();
-        let mut download = Self { socket, peer, file: request.file, transfer, alarm };
+        let mut download = Self { line, peer, file: request.file, transfer, alarm };
         download.transfer.first(&mut tray.burst);
         download.send(tray);
         Ok(download)
@@ -89,21 +89,32 @@ impl Download {
 
     /// Takes one packet from the socket and answers it.
     pub fn hear(&mut self, tray: &mut Tray) -> io::Result<()> {
-        let (len, from) = match self.socket.recv_from(&mut tray.heard) {
-            Ok(heard) => heard,
+        let len = match self.line.receive(&mut tray.heard) {
+            Ok(len) => len,
             // A cable pulled, a client that has shut its port: the timer decides how long to go on.
-            Err(error) if is_passing(&error) => return Ok(debug!(peer = %self.peer, %error, "tftp packet is lost")),
+            Err(error) if is_passing(&error) => {
+                debug!(peer = %self.peer, %error, "tftp packet is lost");
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
-        if from != self.peer {
-            self.say(&Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID").encode(), from);
-            return Ok(());
-        }
         if let Ok(packet) = Packet::parse(&tray.heard[..len]) {
             self.transfer.handle(&packet, Instant::now(), &mut tray.burst);
             self.send(tray);
         }
         Ok(())
+    }
+
+    /// Tells somebody else who has sent to this port that it is not his.
+    pub fn turn_away(&self) {
+        let answer = Packet::error(code::UNKNOWN_TRANSFER, "Unknown transfer ID").encode();
+        if let Err(error) = self.line.turn_away(&answer) {
+            debug!(peer = %self.peer, %error, "tftp stranger is not answered");
+        }
+    }
+
+    pub fn others(&self) -> BorrowedFd<'_> {
+        self.line.others()
     }
 
     /// Sends again, or gives up, when the deadline has passed.
@@ -115,27 +126,25 @@ impl Download {
     fn send(&self, tray: &mut Tray) {
         let burst = &tray.burst;
         if !burst.is_single() && tray.cuts {
-            match self.socket.send_to(burst.bytes(), self.peer) {
+            match self.line.send(burst.bytes()) {
                 // Seen of kernels and network devices that cannot cut this one.
                 Err(error) if is_uncut(&error) => tray.cuts = false,
                 Err(error) => return debug!(peer = %self.peer, %error, "tftp window is lost"),
                 Ok(_) => return,
             }
         }
-        burst.packets().for_each(|packet| self.say(packet, self.peer));
-    }
-
-    /// A packet that cannot be sent is a lost one: the machine sends it again.
-    fn say(&self, packet: &[u8], to: SocketAddr) {
-        if let Err(error) = self.socket.send_to(packet, to) {
-            debug!(peer = %to, %error, "tftp packet is lost");
+        for packet in burst.packets() {
+            // A packet that cannot be sent is a lost one: the machine sends it again.
+            if let Err(error) = self.line.send(packet) {
+                debug!(peer = %self.peer, %error, "tftp packet is lost");
+            }
         }
     }
 }
 
 impl AsFd for Download {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.line.as_fd()
     }
 }
 

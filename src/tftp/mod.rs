@@ -11,6 +11,7 @@ mod counter;
 mod crew;
 mod desk;
 mod download;
+mod line;
 mod notes;
 pub mod packet;
 mod reader;
@@ -35,7 +36,8 @@ use crate::bootfiles::BootFiles;
 use crate::ledger::Ledger;
 use crate::tftp::crew::Crew;
 pub use crate::tftp::crew::Fault;
-use crate::tftp::desk::{Desk, bind};
+use crate::tftp::desk::Desk;
+use crate::tftp::line::bind;
 use crate::tftp::notes::{Note, WAITING, carry};
 
 /// Where to serve what.

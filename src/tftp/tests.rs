@@ -4,17 +4,26 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::process::Command;
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
 use crate::ledger::{Clock, Ledger};
+use crate::tftp::bell::Bell;
+use crate::tftp::counter::Seat;
+use crate::tftp::desk::Desk;
+use crate::tftp::download::Order;
 use crate::tftp::packet::{Packet, Request};
+use crate::tftp::worker::Worker;
 use crate::tftp::{BindError, Fault, Settings, Tftp};
 
 /// The bytes of a `.hex` file: hex digits, blanks, and lines that begin with `#`.
@@ -175,6 +184,19 @@ async fn a_board_restarted_within_a_file_gets_it_anew_when_the_old_download_is_s
 }
 
 #[tokio::test]
+async fn a_client_that_has_shut_its_port_does_not_disturb_the_next_one() {
+    let world = World::start();
+    // Its packets come back as ICMP errors.
+    let gone = world.ask("start4.elf", &[]).await;
+    let (_, port) = receive(&gone).await;
+    gone.send_to(&Packet::Ack { block: 1 }.encode(), port).await.unwrap();
+    drop(gone);
+    let client = world.ask("even.img", &[("blksize", "1468")]).await;
+    assert_eq!(fetch(client, 1, 1468).await, image(4 * 512));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn two_ports_of_a_client_get_the_same_file_side_by_side() {
     let world = World::start();
     let (one, other) = (world.ask("even.img", &[]).await, world.ask("even.img", &[]).await);
@@ -194,7 +216,8 @@ async fn five_hundred_clients_at_once_get_every_byte() {
     for number in 0..500_usize {
         let options = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
         let client = world.ask("c0ffee12/even.img", &options[..number % 4]).await;
-        clients.spawn(fetch(client, number % 4));
+        let size = if number % 4 > 1 { 1468 } else { 512 };
+        clients.spawn(fetch(client, number % 4, size));
     }
     let mut whole = 0;
     while let Some(got) = clients.join_next().await {
@@ -206,8 +229,7 @@ async fn five_hundred_clients_at_once_get_every_byte() {
 }
 
 /// Reads a file to its end; only what was asked for was agreed to.
-async fn fetch(client: UdpSocket, options: usize) -> Vec<u8> {
-    let size = if options > 1 { 1468 } else { 512 };
+async fn fetch(client: UdpSocket, options: usize, size: usize) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
         let (packet, port) = receive(&client).await;
@@ -247,6 +269,36 @@ async fn what_cannot_be_served_is_refused_at_once() {
         assert!(matches!(answer, Packet::Error { code: told, .. } if told == code), "{answer:?}");
     }
     world.end().await;
+}
+
+#[test]
+fn a_request_for_which_there_is_no_socket_is_dropped_and_no_file_counts_as_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let (notes, mut noted) = mpsc::channel(1);
+    let desk = Arc::new(Desk {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        interface: Some("no-such-port".to_owned()),
+        max_block: 1468,
+        ledger: ledger(folder.path()),
+        notes,
+        warned: Mutex::new(None),
+    });
+    let (orders, taken) = channel();
+    let (ended, told) = channel();
+    let (bell, halt) = (Bell::new().unwrap(), CancellationToken::new());
+    let worker = Worker::new(taken, ended, bell.clone(), Arc::clone(&desk), halt.clone()).unwrap();
+    let thread = std::thread::spawn(|| worker.run());
+
+    let peer: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let request = Request { file: "even.img".to_owned(), mode: "octet".to_owned(), options: Vec::new() };
+    let seat = Seat { orders, bell: bell.clone() };
+    seat.take(Order { peer, request, file: Bytes::new() });
+    assert_eq!(told.recv().unwrap(), (peer, "even.img".to_owned()));
+    assert!(desk.warned.lock().unwrap().is_some());
+    assert!(noted.try_recv().is_err());
+    halt.cancel();
+    bell.ring();
+    thread.join().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -77,6 +77,9 @@ impl Worker {
                         last_moment = Some(Instant::now() + GRACE);
                     }
                     BELL => self.take_orders(),
+                    number if number & OTHERS != 0 => {
+                        self.downloads.get(&(number & !OTHERS)).inspect(|download| download.turn_away());
+                    }
                     number => self.hear(number),
                 }
             }
@@ -128,6 +131,7 @@ impl Worker {
         self.last += 1;
         // As long as there is something to read it is told again, so that no call is spent on finding nothing.
         self.epoll.add(&download, EpollEvent::new(EpollFlags::EPOLLIN, self.last))?;
+        self.epoll.add(download.others(), EpollEvent::new(EpollFlags::EPOLLIN, self.last | OTHERS))?;
         self.alarms.push(Reverse((download.alarm, self.last)));
         self.downloads.insert(self.last, download);
         Ok(())
@@ -200,6 +204,8 @@ const fn result(end: End) -> FileResult {
 
 /// The bell's number; downloads have greater ones.
 const BELL: u64 = 0;
+/// Beside a download's number: somebody else has sent to its port.
+const OTHERS: u64 = 1 << 63;
 /// Heard of in one call.
 const EVENTS: usize = 256;
 const GRACE: Duration = Duration::from_secs(3);
