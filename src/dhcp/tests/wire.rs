@@ -74,6 +74,12 @@ impl Wire {
         self.socket.send(&frame).await.unwrap();
     }
 
+    /// Says to everyone that an address is somebody's.
+    async fn claim(&self, address: Ipv4Addr, by: Mac) {
+        let frame = [&BROADCAST.bytes()[..], &by.bytes(), &[8, 6], &arp::announcement(by, address)].concat();
+        self.socket.send(&frame).await.unwrap();
+    }
+
     /// The next that the station says to a client, or of itself.
     pub async fn next(&self) -> Heard {
         let mut frame = [0; 2048];
@@ -202,6 +208,16 @@ async fn pi3_in_a_network_of_its_own() {
         assert_eq!(tenant.mac, rom);
     }
     until(&mut changes, "172.20.0.16 lladdr b8:27:eb:11:22:33 PERMANENT").await;
+
+    // Somebody takes the address in the middle of the boot.
+    wire.claim(CLIENT, Mac::new([2, 0, 0, 0, 0, 9])).await;
+    let mut news = ledger.follow(0);
+    let mut told = String::new();
+    while !told.contains("dhcp.address_conflict") {
+        told = news.next().await.unwrap().iter().map(|event| String::from_utf8_lossy(&event.body)).collect();
+    }
+    assert!(told.contains("020000000009 answers for 172.20.0.16, which is leased to b827eb112233"), "{told}");
+    assert_eq!(ledger.tenant(CLIENT).map(|tenant| tenant.mac), Some(rom));
     serving.end().await;
     until(&mut changes, "172.20.0.16 lladdr b8:27:eb:11:22:33 STALE").await;
     monitor.kill().await.unwrap();
