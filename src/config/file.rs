@@ -64,6 +64,7 @@ pub struct Dhcp {
     pub lease: Span,
     pub serve: Serve,
     pub reservations: Vec<Reservation>,
+    pub boot: Boot,
 }
 
 impl Default for Dhcp {
@@ -74,8 +75,26 @@ impl Default for Dhcp {
             lease: Span(Duration::from_secs(3600)),
             serve: Serve::Pi,
             reservations: Vec::new(),
+            boot: Boot::default(),
         }
     }
+}
+
+/// What clients load that are no Raspberry Pi.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Boot {
+    pub ipxe: Option<String>,
+    pub bios: Option<String>,
+    pub efi_ia32: Option<String>,
+    pub efi_x64: Option<String>,
+    pub efi_arm32: Option<String>,
+    pub efi_arm64: Option<String>,
+    pub http_ia32: Option<String>,
+    pub http_x64: Option<String>,
+    pub http_arm32: Option<String>,
+    pub http_arm64: Option<String>,
+    pub u_boot: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -1,5 +1,6 @@
 //! The configuration: a YAML file and the environment become values that can run, or one clear error.
 
+mod boot;
 mod file;
 mod overrides;
 #[cfg(test)]
@@ -95,6 +96,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
     let data = file.data.clone().unwrap_or_else(|| PathBuf::from("data"));
     let devices = file.http.devices.unwrap_or_else(|| SocketAddrV4::new(server, 80));
     let pool = pool(&file)?;
+    let dhcp = dhcp(&file, &pool, devices)?;
     Ok(Config {
         root: file.station.root.clone(),
         core: Settings {
@@ -107,23 +109,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         interface: file.network.interface.clone(),
         server,
         prefix_len,
-        dhcp: (file.network.dhcp.mode != Mode::Off).then(|| dhcp::Settings {
-            interface: file.network.interface.clone(),
-            server,
-            prefix_len,
-            pool: pool.first..=pool.last,
-            serve: match file.network.dhcp.serve {
-                Serve::Pi => dhcp::ask::Serve::Pi,
-                Serve::PiPxe => dhcp::ask::Serve::PiPxe,
-                Serve::All => dhcp::ask::Serve::All,
-            },
-            role: match file.network.dhcp.mode {
-                Mode::Proxy => dhcp::ask::Role::Proxy,
-                Mode::Server | Mode::Off => dhcp::ask::Role::Server,
-            },
-            port: 67,
-            client_port: 68,
-        }),
+        dhcp,
         tftp: tftp::Settings {
             listen: file.network.tftp.listen.unwrap_or_else(|| SocketAddrV4::new(server, 69)),
             interface: (!server.is_loopback()).then(|| file.network.interface.clone()),
@@ -135,6 +121,32 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         bus: bus(&file, &data)?,
         data,
     })
+}
+
+fn dhcp(file: &File, pool: &Pool, devices: SocketAddrV4) -> Result<Option<dhcp::Settings>, ConfigError> {
+    let boot = boot::files(&file.network.dhcp.boot, devices)?;
+    let role = match file.network.dhcp.mode {
+        Mode::Off => return Ok(None),
+        Mode::Proxy => dhcp::ask::Role::Proxy,
+        Mode::Server => dhcp::ask::Role::Server,
+    };
+    Ok(Some(dhcp::Settings {
+        interface: file.network.interface.clone(),
+        server: pool.server,
+        prefix_len: file.network.address.prefix_len,
+        pool: pool.first..=pool.last,
+        reserved: pool.reservations.iter().map(|(mac, address)| (*address, *mac)).collect(),
+        serve: match file.network.dhcp.serve {
+            Serve::Pi => dhcp::ask::Serve::Pi,
+            Serve::PiPxe => dhcp::ask::Serve::PiPxe,
+            Serve::All => dhcp::ask::Serve::All,
+        },
+        role,
+        boot,
+        port: 67,
+        client_port: 68,
+        boot_port: 4011,
+    }))
 }
 
 fn pool(file: &File) -> Result<Pool, ConfigError> {

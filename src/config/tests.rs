@@ -45,6 +45,12 @@ fn each_fault_is_named_with_its_place_and_value() {
         ("network: {dhcp: {lease: soon}}\n", &["soon", "duration"]),
         ("network: {dhcp: {serve: everyone}}\n", &["everyone"]),
         ("network: {dhcp: {reservations: [{mac: 'x', address: 192.168.5.9}]}}\n", &["not a MAC address"]),
+        ("network: {dhcp: {boot: {efi-x86: a}}}\n", &["efi-x86", "efi-x64"]),
+        ("network: {dhcp: {boot: {efi-x64: /ipxe.efi}}}\n", &["network.dhcp.boot.efi-x64", "/ipxe.efi", "relative"]),
+        ("network: {dhcp: {boot: {bios: a/../b}}}\n", &["network.dhcp.boot.bios", "relative"]),
+        ("network: {dhcp: {boot: {u-boot: 'a b'}}}\n", &["network.dhcp.boot.u-boot", "a b", "printable"]),
+        ("network: {dhcp: {boot: {efi-arm64: 'http://x/y'}}}\n", &["network.dhcp.boot.efi-arm64", "TFTP"]),
+        ("network: {dhcp: {boot: {http-x64: 'ftp://x/y'}}}\n", &["network.dhcp.boot.http-x64", "ftp://x/y"]),
         ("station: {id: 'a b'}\n", &["station.id", "a b"]),
         ("station: {root: 'a//b'}\n", &["station.root"]),
         ("bus: {mqtt: maybe}\n", &["maybe", "embedded, off or"]),
@@ -75,4 +81,27 @@ fn a_broker_of_the_site_is_one_line() {
     let config = read("bus: {mqtt: {url: 'mqtts://broker.example:8884'}}\n", &[]).unwrap();
     let crate::bus::Mqtt::Broker(broker) = config.bus.mqtt else { panic!("{:?}", config.bus) };
     assert_eq!((broker.host.as_str(), broker.port, broker.tls.is_some()), ("broker.example", 8884, true));
+}
+
+#[test]
+fn a_boot_file_is_a_name_or_where_it_is_wanted_a_url() {
+    let boot = "boot: {ipxe: 'https://boot.example/x.ipxe', efi-x64: pxe/ipxe.efi, http-x64: bootx64.efi, u-boot: boot.scr.uimg}";
+    let files = |devices: &str| {
+        let text = format!("http: {{devices: {devices}}}\nnetwork: {{dhcp: {{serve: all, {boot}}}}}\n");
+        format!("{:?}", read(&text, &[]).unwrap().dhcp.unwrap().boot)
+    };
+    let said = files("192.168.5.1:80");
+    for part in [
+        "https://boot.example/x.ipxe",
+        "\"pxe/ipxe.efi\"",
+        "\"http://192.168.5.1/boot/bootx64.efi\"",
+        "\"boot.scr.uimg\"",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(files("192.168.5.1:8000").contains("http://192.168.5.1:8000/boot/bootx64.efi"));
+    let long = |key: &str, file: String| read(&format!("network: {{dhcp: {{boot: {{{key}: '{file}'}}}}}}\n"), &[]);
+    assert!(long("bios", "x".repeat(127)).is_ok() && long("bios", "x".repeat(128)).is_err());
+    let url = |length: usize| format!("http://h/{}", "x".repeat(length - 9));
+    assert!(long("ipxe", url(255)).is_ok() && long("ipxe", url(256)).is_err());
 }

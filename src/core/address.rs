@@ -1,13 +1,20 @@
 //! The address book: which device has which address, kept beyond the lease so that a device finds its own again.
+//!
+//! Every question is answered by a few looks into ordered sets: a pool that is nearly used up is as fast as an empty one.
 
-use std::collections::{BTreeMap, HashMap};
+mod taken;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::core::address::taken::Taken;
 use crate::core::device::Mac;
 use crate::core::time::Timestamp;
 
-/// How long an address stays unused after a client found somebody else on it.
+/// How long an address stays unused after somebody else was found on it.
 const QUARANTINE: Duration = Duration::from_secs(3600);
 
 /// What the configuration says of addresses.
@@ -27,17 +34,50 @@ pub struct Entry {
     pub until: Timestamp,
 }
 
+/// What it means that somebody says an address is theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is, or the address is none of ours to give, or it is known already.
+    Fair,
+    /// Nobody was given it, or nobody has it any more.
+    OnFree,
+    /// It was given or is reserved to this one.
+    OnTenant(Mac),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressBook {
     pool: Pool,
+    /// Who has a reservation, by address.
+    reserved: HashMap<Ipv4Addr, Mac>,
     by_mac: HashMap<Mac, Ipv4Addr>,
     by_address: BTreeMap<Ipv4Addr, Entry>,
-    quarantine: BTreeMap<Ipv4Addr, Timestamp>,
+    /// Of the leases that could go to another device, the one that ends first comes first.
+    by_end: BTreeSet<(Timestamp, Ipv4Addr)>,
+    quarantine: HashMap<Ipv4Addr, Timestamp>,
+    by_release: BTreeSet<(Timestamp, Ipv4Addr)>,
+    /// Of the pool: leased now or once, set aside, reserved, and the station's own.
+    taken: Taken,
 }
 
 impl AddressBook {
     pub fn new(pool: Pool) -> Self {
-        Self { pool, by_mac: HashMap::new(), by_address: BTreeMap::new(), quarantine: BTreeMap::new() }
+        let reserved: HashMap<Ipv4Addr, Mac> =
+            pool.reservations.iter().map(|(mac, address)| (*address, *mac)).collect();
+        let mut taken = Taken::default();
+        for address in reserved.keys().chain([&pool.server]) {
+            taken.take(*address);
+        }
+        Self {
+            pool,
+            reserved,
+            by_mac: HashMap::new(),
+            by_address: BTreeMap::new(),
+            by_end: BTreeSet::new(),
+            quarantine: HashMap::new(),
+            by_release: BTreeSet::new(),
+            taken,
+        }
     }
 
     pub const fn lease_time(&self) -> Duration {
@@ -62,19 +102,38 @@ impl AddressBook {
         if let Some(reserved) = self.pool.reservations.get(&mac) {
             return Some(*reserved);
         }
-        self.address_of(mac)
-            .filter(|address| self.may_have(mac, *address, now))
-            .or_else(|| self.fresh(mac, now))
-            .or_else(|| self.lapsed(now))
+        self.address_of(mac).filter(|address| self.may_have(mac, *address, now)).or_else(|| self.newcomers(mac, now))
+    }
+
+    /// True if a device that was never here could have an address.
+    pub fn has_room(&self, now: Timestamp) -> bool {
+        self.newcomers(Mac::new([0; 6]), now).is_some()
+    }
+
+    fn newcomers(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
+        self.fresh(mac, now).or_else(|| self.lapsed(now))
     }
 
     /// True if the address lies in the pool and belongs to nobody else.
     pub fn may_have(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> bool {
-        let theirs = self.by_address.get(&address).is_some_and(|entry| entry.mac != mac && entry.until > now);
         match self.pool.reservations.get(&mac) {
             Some(reserved) => *reserved == address,
-            None => self.is_ours_to_give(address, now) && !theirs,
+            None => {
+                self.is_for_all(address)
+                    && self.quarantine.get(&address).is_none_or(|until| *until <= now)
+                    && self.tenant(address, now).is_none_or(|tenant| tenant == mac)
+            }
         }
+    }
+
+    /// Who has the address by a lease that is not over.
+    pub fn tenant(&self, address: Ipv4Addr, now: Timestamp) -> Option<Mac> {
+        self.by_address.get(&address).filter(|entry| entry.until > now).map(|entry| entry.mac)
+    }
+
+    /// The device that alone may have the address.
+    pub fn reserved_for(&self, address: Ipv4Addr) -> Option<Mac> {
+        self.reserved.get(&address).copied()
     }
 
     /// True while the lease has more than half of its time left: no need to write it down again.
@@ -85,21 +144,23 @@ impl AddressBook {
     }
 
     pub fn lease(&mut self, mac: Mac, address: Ipv4Addr, until: Timestamp) {
-        if let Some(previous) = self.by_mac.insert(mac, address).filter(|previous| *previous != address) {
-            self.by_address.remove(&previous);
+        if let Some(previous) = self.by_mac.get(&mac).copied().filter(|previous| *previous != address) {
+            self.forget(previous);
         }
-        if let Some(evicted) =
-            self.by_address.insert(address, Entry { mac, until }).filter(|evicted| evicted.mac != mac)
-        {
-            self.by_mac.remove(&evicted.mac);
+        self.forget(address);
+        self.take_back(address);
+        self.by_mac.insert(mac, address);
+        self.by_address.insert(address, Entry { mac, until });
+        if self.is_for_all(address) {
+            self.by_end.insert((until, address));
+            self.taken.take(address);
         }
-        self.quarantine.remove(&address);
     }
 
     /// The client gives it back. The book keeps who had it.
     pub fn release(&mut self, mac: Mac, address: Ipv4Addr, at: Timestamp) {
-        if let Some(entry) = self.by_address.get_mut(&address).filter(|entry| entry.mac == mac) {
-            entry.until = at;
+        if self.mac_of(address) == Some(mac) {
+            self.lease(mac, address, at);
         }
     }
 
@@ -108,46 +169,79 @@ impl AddressBook {
     }
 
     pub fn set_aside(&mut self, address: Ipv4Addr, until: Timestamp) {
+        self.forget(address);
+        self.take_back(address);
+        self.quarantine.insert(address, until);
+        if self.is_for_all(address) {
+            self.by_release.insert((until, address));
+            self.taken.take(address);
+        }
+    }
+
+    /// Drops what was set aside until now: it is free like any other.
+    pub fn forget_quarantine(&mut self, now: Timestamp) {
+        while let Some((_, address)) = self.by_release.first().copied().filter(|(until, _)| *until <= now) {
+            self.take_back(address);
+        }
+    }
+
+    /// What is set aside already is not said again before half of that time is over.
+    pub fn claim(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> Claim {
+        let holder =
+            self.reserved_for(address).or_else(|| self.tenant(address, now).filter(|_| self.is_for_all(address)));
+        let is_known = self.quarantine.get(&address).is_some_and(|until| *until > now.plus(QUARANTINE / 2));
+        match holder {
+            Some(holder) if holder != by => Claim::OnTenant(holder),
+            None if self.is_for_all(address) && self.mac_of(address) != Some(by) && !is_known => Claim::OnFree,
+            _ => Claim::Fair,
+        }
+    }
+
+    /// In the pool, and neither the station's own nor reserved.
+    fn is_for_all(&self, address: Ipv4Addr) -> bool {
+        (self.pool.first..=self.pool.last).contains(&address)
+            && address != self.pool.server
+            && !self.reserved.contains_key(&address)
+    }
+
+    fn forget(&mut self, address: Ipv4Addr) {
         if let Some(entry) = self.by_address.remove(&address) {
             self.by_mac.remove(&entry.mac);
+            self.by_end.remove(&(entry.until, address));
+            self.free(address);
         }
-        self.quarantine.insert(address, until);
     }
 
-    /// True if an address that we give out is held by somebody to whom it was not given. What is set aside already
-    /// is not said again before half of that time is over.
-    pub fn is_taken_by(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> bool {
-        (self.pool.first..=self.pool.last).contains(&address)
-            && address != self.pool.server
-            && self.mac_of(address) != Some(by)
-            && !self.pool.reservations.values().any(|reserved| *reserved == address)
-            && self.quarantine.get(&address).is_none_or(|until| *until <= now.plus(QUARANTINE / 2))
+    fn take_back(&mut self, address: Ipv4Addr) {
+        if let Some(until) = self.quarantine.remove(&address) {
+            self.by_release.remove(&(until, address));
+            self.free(address);
+        }
     }
 
-    fn is_ours_to_give(&self, address: Ipv4Addr, now: Timestamp) -> bool {
-        (self.pool.first..=self.pool.last).contains(&address)
-            && address != self.pool.server
-            && self.quarantine.get(&address).is_none_or(|until| *until <= now)
-            && !self.pool.reservations.values().any(|reserved| *reserved == address)
+    fn free(&mut self, address: Ipv4Addr) {
+        if self.is_for_all(address) {
+            self.taken.give_back(address);
+        }
     }
 
     /// The first address never used, from a place that the MAC decides: a lost database gives the same answers.
     fn fresh(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
         let (first, last) = (u32::from(self.pool.first), u32::from(self.pool.last));
         let size = u64::from(last.checked_sub(first)?) + 1;
-        let start = hash(mac) % size;
-        (0..size)
-            .filter_map(|step| u32::try_from((start + step) % size).ok())
-            .map(|offset| Ipv4Addr::from(first + offset))
-            .find(|address| !self.by_address.contains_key(address) && self.is_ours_to_give(*address, now))
+        let start = Ipv4Addr::from(first + u32::try_from(hash(mac) % size).ok()?);
+        let in_pool = |address: &Ipv4Addr| *address <= self.pool.last;
+        let free = self.taken.next_free(start).filter(in_pool);
+        let free = free.or_else(|| self.taken.next_free(self.pool.first).filter(in_pool));
+        // What was set aside and is over: few, because each tick takes them back.
+        let over = self.by_release.range(..=(now, Ipv4Addr::BROADCAST)).map(|(_, address)| *address);
+        let from_start =
+            |address: &Ipv4Addr| (u64::from(u32::from(*address)) + size - u64::from(u32::from(start))) % size;
+        free.into_iter().chain(over).min_by_key(from_start)
     }
 
     fn lapsed(&self, now: Timestamp) -> Option<Ipv4Addr> {
-        self.by_address
-            .iter()
-            .filter(|(address, entry)| entry.until <= now && self.is_ours_to_give(**address, now))
-            .min_by_key(|(_, entry)| entry.until)
-            .map(|(address, _)| *address)
+        self.by_end.first().filter(|(until, _)| *until <= now).map(|(_, address)| *address)
     }
 }
 
@@ -156,89 +250,4 @@ fn hash(mac: Mac) -> u64 {
     mac.bytes()
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
-    fn book(size: u8) -> AddressBook {
-        AddressBook::new(Pool {
-            server: Ipv4Addr::new(10, 0, 0, 1),
-            first: Ipv4Addr::new(10, 0, 0, 1),
-            last: Ipv4Addr::new(10, 0, 0, size),
-            lease: Duration::from_secs(60),
-            reservations: BTreeMap::new(),
-        })
-    }
-
-    fn mac(n: u8) -> Mac {
-        Mac::new([2, 0, 0, 0, 0, n])
-    }
-
-    fn take(book: &mut AddressBook, n: u8, now: Timestamp) -> Option<Ipv4Addr> {
-        let address = book.choose(mac(n), now)?;
-        book.lease(mac(n), address, now.plus(Duration::from_secs(60)));
-        Some(address)
-    }
-
-    #[test]
-    fn every_device_gets_its_own_until_the_pool_is_used_up() {
-        let mut book = book(5);
-        let given: std::collections::BTreeSet<_> = (1..=4).filter_map(|n| take(&mut book, n, NOW)).collect();
-        assert_eq!(given.len(), 4);
-        assert!(!given.contains(&Ipv4Addr::new(10, 0, 0, 1)), "the station's own address");
-        assert_eq!(take(&mut book, 9, NOW), None);
-    }
-
-    #[test]
-    fn a_device_finds_its_address_again_even_after_the_lease() {
-        let mut book = book(200);
-        let first = take(&mut book, 1, NOW);
-        assert_eq!(book.choose(mac(1), NOW.plus(Duration::from_secs(86_400))), first);
-    }
-
-    #[test]
-    fn an_address_whose_lease_ran_out_goes_to_another_when_there_is_no_fresh_one() {
-        let mut book = book(3);
-        let (one, _) = (take(&mut book, 1, NOW), take(&mut book, 2, NOW.plus(Duration::from_secs(5))));
-        let later = NOW.plus(Duration::from_secs(61));
-        assert_eq!(take(&mut book, 3, later), one);
-        assert_eq!(book.address_of(mac(1)), None);
-    }
-
-    #[test]
-    fn a_declined_address_is_left_alone_for_a_while() {
-        let mut book = book(200);
-        let address = take(&mut book, 1, NOW).unwrap();
-        book.set_aside(address, AddressBook::quarantine_until(NOW));
-        assert_ne!(book.choose(mac(1), NOW), Some(address));
-        assert_eq!(book.choose(mac(1), NOW.plus(QUARANTINE)), Some(address));
-    }
-
-    #[test]
-    fn an_address_is_taken_by_whom_it_was_not_given_to() {
-        let mut book = book(200);
-        let address = take(&mut book, 1, NOW).unwrap();
-        assert!(!book.is_taken_by(address, mac(1), NOW), "its own device");
-        assert!(!book.is_taken_by(Ipv4Addr::new(10, 0, 0, 1), mac(2), NOW), "the station's own");
-        assert!(!book.is_taken_by(Ipv4Addr::new(10, 0, 1, 1), mac(2), NOW), "outside of the pool");
-        assert!(book.is_taken_by(address, mac(2), NOW));
-        book.set_aside(address, AddressBook::quarantine_until(NOW));
-        assert!(!book.is_taken_by(address, mac(2), NOW), "known already");
-        assert!(book.is_taken_by(address, mac(2), NOW.plus(QUARANTINE / 2)));
-        assert_ne!(book.choose(mac(1), NOW), Some(address));
-    }
-
-    #[test]
-    fn a_reservation_is_kept_for_its_device() {
-        let mut book = book(5);
-        book.pool.reservations.insert(mac(7), Ipv4Addr::new(10, 0, 0, 3));
-        for n in 1..=3 {
-            assert_ne!(take(&mut book, n, NOW), Some(Ipv4Addr::new(10, 0, 0, 3)));
-        }
-        assert_eq!(book.choose(mac(7), NOW), Some(Ipv4Addr::new(10, 0, 0, 3)));
-    }
 }

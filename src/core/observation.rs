@@ -92,6 +92,8 @@ pub enum DhcpKind {
     /// With the server identifier of this station, or without one (renewal, INIT-REBOOT).
     Request,
     Inform,
+    /// At the port of a boot server (4011): it has an address, and wants to know what to load.
+    BootServer,
 }
 
 #[derive(Clone, Debug)]

@@ -77,6 +77,8 @@ pub struct Session {
     pub attempt: u32,
     pub project: ProjectId,
     pub facts: Facts,
+    /// Where its cable was when it began, if the switch says so.
+    pub circuit: Option<String>,
     pub plan: Plan,
     pub token: Token,
     pub started_at: Timestamp,
@@ -132,6 +134,7 @@ impl Session {
             "image": self.plan.image,
             "storage": self.plan.storage,
             "facts": self.facts,
+            "circuit": self.circuit,
             "started_at": self.started_at,
             "step": self.current_step(),
             "steps": steps,

@@ -37,6 +37,8 @@ pub enum DhcpVerdict {
     OptionsOnly,
     /// To a DISCOVER: an OFFER without an address, beside that of another server.
     Proxy,
+    /// At the port of a boot server: an ACK that says what to load.
+    BootServer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

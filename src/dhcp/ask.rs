@@ -12,7 +12,7 @@ use crate::dhcp::pi;
 pub enum Serve {
     /// Boot clients whose option 97 shows a Raspberry Pi.
     Pi,
-    /// Those, and every client that boots from the network (PXE, UEFI HTTP).
+    /// Those, and every client that boots from the network (PXE, UEFI HTTP, U-Boot).
     PiPxe,
     All,
 }
@@ -63,6 +63,25 @@ pub fn observation(message: &Message, server: Ipv4Addr, serve: Serve, role: Role
     }
 }
 
+/// At the port of a boot server: whoever asks has an address, from this server or another.
+pub fn at_boot_server(message: &Message, server: Ipv4Addr, serve: Serve) -> Option<Observation> {
+    let asks = matches!(message.kind()?, Kind::Discover | Kind::Request | Kind::Inform);
+    let chosen = message.address(code::SERVER_ID).is_none_or(|chosen| chosen == server);
+    if message.op != Op::Request || !message.chaddr.is_unicast() || !message.giaddr.is_unspecified() || !asks || !chosen
+    {
+        return None;
+    }
+    Some(Observation::Dhcp(DhcpAsk {
+        kind: DhcpKind::BootServer,
+        mac: message.chaddr,
+        identity: pi::identify(message),
+        circuit: None,
+        requested: None,
+        anyone: !pi::is_bootloader(message) && may_be_anyone(message, serve),
+        proxy: false,
+    }))
+}
+
 /// The server whose offer a client has taken.
 pub fn chosen(message: &Message) -> Option<Ipv4Addr> {
     let is_request = message.op == Op::Request && message.kind() == Some(Kind::Request);
@@ -73,7 +92,7 @@ fn may_be_anyone(message: &Message, serve: Serve) -> bool {
     let class = message.option(code::VENDOR_CLASS).unwrap_or_default();
     match serve {
         Serve::Pi => false,
-        Serve::PiPxe => class.starts_with(b"PXEClient") || class.starts_with(b"HTTPClient"),
+        Serve::PiPxe => [&b"PXEClient"[..], b"HTTPClient", b"U-Boot"].iter().any(|known| class.starts_with(known)),
         Serve::All => true,
     }
 }
@@ -177,6 +196,25 @@ mod tests {
         assert!(anyone(&client, Serve::All) && !anyone(&client, Serve::PiPxe));
         client.options.push((code::VENDOR_CLASS, b"HTTPClient:Arch:00016:UNDI:003000".to_vec()));
         assert!(anyone(&client, Serve::PiPxe) && !anyone(&client, Serve::Pi));
+    }
+
+    #[test]
+    fn at_the_port_of_a_boot_server_a_pi_is_nobody() {
+        let at = |text, serve| match at_boot_server(&crate::dhcp::tests::golden(text), SERVER, serve) {
+            Some(Observation::Dhcp(ask)) => {
+                (ask.kind == DhcpKind::BootServer).then_some((ask.anyone, ask.identity.is_some()))
+            }
+            _ => None,
+        };
+        let uefi = include_str!("../../tests/vectors/dhcp/uefi-pxe-arm64-request.hex");
+        assert_eq!(at(uefi, Serve::PiPxe), Some((true, false)));
+        assert_eq!(at(uefi, Serve::Pi), Some((false, false)));
+        let pi = include_str!("../../tests/vectors/dhcp/pi4-request.hex");
+        assert_eq!(at(pi, Serve::All), Some((false, true)));
+        let mut request = crate::dhcp::tests::golden(uefi);
+        request.options[1].1 = OTHER.octets().to_vec();
+        assert!(at_boot_server(&request, SERVER, Serve::All).is_none(), "it asks another");
+        assert!(at_boot_server(&message(Kind::Release), SERVER, Serve::All).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Looks ahead whether the addresses of the pool are free, so that no client waits for it: asks for one after the other
 //! by ARP, and listens to what the others say of themselves.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub struct Watch {
     pub ledger: Ledger,
     pub server: Ipv4Addr,
     pub pool: RangeInclusive<Ipv4Addr>,
+    pub reserved: BTreeMap<Ipv4Addr, Mac>,
 }
 
 /// Between two probes: a pool of 250 is known a second after the start, one of 65,000 after four minutes.
@@ -34,9 +35,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 impl Watch {
     pub async fn run(self, stop: CancellationToken) {
-        let mut claims = Claims::default();
-        let mut round = addresses(&self.pool);
+        let mut claims = Claims::new(Instant::now());
+        let mut round = self.addresses();
         let mut ticks = pace(FIRST_ROUND);
+        let mut looks = pace(PATIENCE / 4);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -57,12 +59,23 @@ impl Watch {
                 _ = ticks.tick() => match round.find(|address| self.is_worth_asking(*address)) {
                     Some(address) => self.probe(address),
                     None => {
-                        round = addresses(&self.pool);
+                        round = self.addresses();
                         ticks = pace(LATER_ROUNDS);
                     }
                 },
+                _ = looks.tick() => if claims.liars_are_gone(Instant::now()) {
+                    self.tell(Observation::AlarmCleared { code: PROXY_ARP.to_owned() }).await;
+                },
             }
         }
+    }
+
+    /// The pool, and what is reserved beside it.
+    fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + Send + use<> {
+        let pool = (u32::from(*self.pool.start())..=u32::from(*self.pool.end())).map(Ipv4Addr::from);
+        let beside: Vec<Ipv4Addr> =
+            self.reserved.keys().copied().filter(|address| !self.pool.contains(address)).collect();
+        pool.chain(beside)
     }
 
     /// Whoever was given an address has it; nobody is asked.
@@ -78,25 +91,31 @@ impl Watch {
 
     async fn claimed(&self, address: Ipv4Addr, by: Mac, claims: &mut Claims) {
         let is_tenant = self.ledger.tenant(address).is_some_and(|tenant| tenant.mac == by);
-        if is_tenant || by == self.ether.mac() || address == self.server || !self.pool.contains(&address) {
+        let reserved = self.reserved.get(&address);
+        let is_ours = self.pool.contains(&address) || reserved.is_some();
+        if is_tenant || reserved == Some(&by) || by == self.ether.mac() || address == self.server || !is_ours {
             return;
         }
         let observation = match claims.judge(address, by, Instant::now()) {
             Judgement::Known => return,
             Judgement::Taken => {
-                warn!(%address, %by, "somebody has an address of network.dhcp.range; it is not given out for an hour");
+                warn!(%address, %by, "somebody has an address of network.dhcp that was not given to them");
                 Observation::AddressInUse { address, by }
             }
             Judgement::AnswersForAll => Observation::AlarmRaised {
-                code: "dhcp.proxy_arp".to_owned(),
+                code: PROXY_ARP.to_owned(),
                 detail: format!(
                     "{by} answers arp for many addresses of network.dhcp.range, as a router with proxy arp does; \
                      its answers are not believed any more: switch that off on the provisioning network"
                 ),
             },
         };
+        self.tell(observation).await;
+    }
+
+    async fn tell(&self, observation: Observation) {
         if let Err(error) = self.ledger.submit(Input::Observed(observation)).await {
-            debug!(%error, %address, "a conflict of addresses is not recorded");
+            debug!(%error, "what was heard of addresses is not recorded");
         }
     }
 }
@@ -107,15 +126,12 @@ fn pace(every: Duration) -> tokio::time::Interval {
     ticks
 }
 
-fn addresses(pool: &RangeInclusive<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> + Send + use<> {
-    (u32::from(*pool.start())..=u32::from(*pool.end())).map(Ipv4Addr::from)
-}
-
 /// Who has claimed what.
-#[derive(Default)]
 struct Claims {
     by_mac: HashMap<Mac, BTreeSet<Ipv4Addr>>,
     said: HashMap<Ipv4Addr, Instant>,
+    /// When somebody answered for all, until that is over. At first the start: an alarm may be left of the last run.
+    last_lie: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,20 +145,30 @@ enum Judgement {
 const HONEST: usize = 16;
 /// So long one address is not spoken of again; less than half of its quarantine.
 const SAID: Duration = Duration::from_secs(600);
+/// A liar that is not heard for so long is gone: meanwhile it was asked for hundreds of addresses.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PROXY_ARP: &str = "dhcp.proxy_arp";
 /// Liars could fill the memory with addresses of Ethernet.
 const REMEMBERED: usize = 4096;
 
 impl Claims {
+    fn new(now: Instant) -> Self {
+        Self { by_mac: HashMap::new(), said: HashMap::new(), last_lie: Some(now) }
+    }
+
     fn judge(&mut self, address: Ipv4Addr, by: Mac, now: Instant) -> Judgement {
         if self.by_mac.len() >= REMEMBERED {
             self.by_mac.clear();
+            self.said.clear();
         }
         let claimed = self.by_mac.entry(by).or_default();
         if claimed.len() > HONEST {
+            self.last_lie = Some(now);
             return Judgement::Known;
         }
         claimed.insert(address);
         if claimed.len() > HONEST {
+            self.last_lie = Some(now);
             return Judgement::AnswersForAll;
         }
         if self.said.get(&address).is_some_and(|at| now.duration_since(*at) < SAID) {
@@ -150,6 +176,16 @@ impl Claims {
         }
         self.said.insert(address, now);
         Judgement::Taken
+    }
+
+    /// True once when nobody has answered for all for long enough.
+    fn liars_are_gone(&mut self, now: Instant) -> bool {
+        let gone = self.last_lie.is_some_and(|at| now.duration_since(at) >= PATIENCE);
+        if gone {
+            self.last_lie = None;
+            self.by_mac.retain(|_, claimed| claimed.len() <= HONEST);
+        }
+        gone
     }
 }
 
@@ -159,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_claim_is_said_once_in_ten_minutes() {
-        let (mut claims, now) = (Claims::default(), Instant::now());
+        let now = Instant::now();
+        let mut claims = Claims::new(now);
         let (address, by) = (Ipv4Addr::new(10, 0, 0, 7), Mac::new([2; 6]));
         assert_eq!(claims.judge(address, by, now), Judgement::Taken);
         assert_eq!(claims.judge(address, by, now), Judgement::Known);
@@ -168,10 +205,33 @@ mod tests {
 
     #[test]
     fn a_router_that_answers_for_everyone_does_not_empty_the_pool() {
-        let (mut claims, now) = (Claims::default(), Instant::now());
+        let now = Instant::now();
+        let mut claims = Claims::new(now);
         let judged: Vec<Judgement> =
             (0..100).map(|n| claims.judge(Ipv4Addr::new(10, 0, 0, n), Mac::new([2; 6]), now)).collect();
         assert_eq!(judged.iter().filter(|said| **said == Judgement::Taken).count(), HONEST);
         assert_eq!(judged.iter().filter(|said| **said == Judgement::AnswersForAll).count(), 1);
+    }
+
+    #[test]
+    fn a_router_that_is_silent_for_two_minutes_is_believed_again() {
+        let now = Instant::now();
+        let mut claims = Claims::new(now);
+        let mut ask = |n, at| claims.judge(Ipv4Addr::new(10, 0, 0, n), Mac::new([2; 6]), at);
+        assert!((0..100).any(|n| ask(n, now) == Judgement::AnswersForAll));
+        let later = now + PATIENCE / 2;
+        assert_eq!(ask(100, later), Judgement::Known);
+        assert!(!claims.liars_are_gone(now + PATIENCE), "it was heard since");
+        assert!(claims.liars_are_gone(later + PATIENCE));
+        assert!(!claims.liars_are_gone(later + PATIENCE * 2), "said once");
+        assert_eq!(claims.judge(Ipv4Addr::new(10, 0, 1, 1), Mac::new([2; 6]), later + PATIENCE), Judgement::Taken);
+    }
+
+    #[test]
+    fn an_alarm_that_is_left_of_the_last_run_is_cleared() {
+        let now = Instant::now();
+        let mut claims = Claims::new(now);
+        assert!(!claims.liars_are_gone(now));
+        assert!(claims.liars_are_gone(now + PATIENCE));
     }
 }

@@ -4,6 +4,7 @@
 pub mod answer;
 mod arp;
 pub mod ask;
+pub mod boot;
 mod circuit;
 mod conflict;
 mod ether;
@@ -16,8 +17,9 @@ mod rival;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,18 +32,19 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::core::device::Family;
+use crate::core::device::{Family, Mac};
 use crate::core::observation::{Input, Observation};
 use crate::core::view::{Answer, DhcpVerdict};
 use crate::dhcp::answer::{Station, To};
 use crate::dhcp::ask::{Role, Serve};
+use crate::dhcp::boot::BootFiles;
 use crate::dhcp::conflict::Watch;
 use crate::dhcp::ether::{Carries, Ether};
 use crate::dhcp::interface::{Interface, InterfaceError};
 use crate::dhcp::neighbours::Neighbour;
 use crate::dhcp::packet::Message;
 use crate::dhcp::rival::Lookout;
-use crate::ledger::{Ledger, SubmitError};
+use crate::ledger::{Ledger, Receipt, SubmitError};
 
 /// Where and whom to serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +55,25 @@ pub struct Settings {
     pub prefix_len: u8,
     /// What is handed out, and looked at ahead.
     pub pool: RangeInclusive<Ipv4Addr>,
+    /// Handed out to one device each, in the pool or beside it.
+    pub reserved: BTreeMap<Ipv4Addr, Mac>,
     pub serve: Serve,
     pub role: Role,
+    /// What clients load that are no Raspberry Pi.
+    pub boot: BootFiles,
     /// 67; tests take another.
     pub port: u16,
     /// 68; tests take another.
     pub client_port: u16,
+    /// 4011, where clients ask that have an address already; tests take another.
+    pub boot_port: u16,
 }
 
 /// The server with its sockets bound.
 pub struct Dhcp {
     inbox: UdpSocket,
+    /// Where boot servers are asked; nothing if only devices are served that never ask there.
+    counter: Option<UdpSocket>,
     interface: Interface,
     neighbours: mpsc::Receiver<Neighbour>,
     chosen: mpsc::Receiver<Ipv4Addr>,
@@ -76,18 +87,23 @@ impl Dhcp {
         let name = || settings.interface.clone();
         let inbox =
             inbox(&settings).map_err(|source| BindError::Socket { interface: name(), port: settings.port, source })?;
+        let counter = counter(&settings).map_err(|source| BindError::Socket {
+            interface: name(),
+            port: settings.boot_port,
+            source,
+        })?;
         let raw = |source| BindError::Raw { interface: name(), source };
         let (outbox, ether) = (outbox(&settings).map_err(raw)?, Ether::open(&settings.interface).map_err(raw)?);
         let ether = Arc::new(ether);
         let (introduce, neighbours) = mpsc::channel(neighbours::WAITING);
         let (choice, chosen) = mpsc::channel(rival::WAITING);
         let desk = Desk { settings, ledger, outbox, ether, introduce, choice };
-        Ok(Self { inbox, interface, neighbours, chosen, desk })
+        Ok(Self { inbox, counter, interface, neighbours, chosen, desk })
     }
 
     /// Serves until `stop`; then ends what is under way.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
-        let Self { inbox, interface, neighbours, chosen, desk } = self;
+        let Self { inbox, counter, interface, neighbours, chosen, desk } = self;
         let mut beside = JoinSet::new();
         let over = CancellationToken::new();
         beside.spawn(neighbours::run(interface, neighbours, over.clone()));
@@ -97,13 +113,23 @@ impl Dhcp {
             beside.spawn(desk.lookout(chosen).run(over.clone()));
         }
         let desk = Arc::new(desk);
-        let end = desk.listen(&inbox, stop).await;
+        let end = tokio::try_join!(
+            Arc::clone(&desk).listen(Door::Dhcp, Some(inbox), stop.clone()),
+            desk.listen(Door::BootServer, counter, stop)
+        );
         over.cancel();
         while let Some(done) = beside.join_next().await {
             log_panic(done);
         }
-        end
+        end.map(drop)
     }
+}
+
+/// Which socket a message came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Dhcp,
+    BootServer,
 }
 
 /// What every request needs to be answered.
@@ -124,6 +150,7 @@ impl Desk {
             ledger: self.ledger.clone(),
             server: self.settings.server,
             pool: self.settings.pool.clone(),
+            reserved: self.settings.reserved.clone(),
         }
     }
 
@@ -139,7 +166,15 @@ impl Desk {
         }
     }
 
-    async fn listen(self: Arc<Self>, inbox: &UdpSocket, stop: CancellationToken) -> Result<(), Fault> {
+    async fn listen(
+        self: Arc<Self>,
+        door: Door,
+        socket: Option<UdpSocket>,
+        stop: CancellationToken,
+    ) -> Result<(), Fault> {
+        let Some(inbox) = socket.map(Arc::new) else {
+            return Ok(());
+        };
         let mut answers = JoinSet::new();
         let mut buffer = vec![0; MAXIMUM];
         let end = loop {
@@ -149,7 +184,8 @@ impl Desk {
                 // Above the bound the kernel's buffer holds the rest: a client that is too late asks again.
                 heard = inbox.recv_from(&mut buffer), if answers.len() < IN_FLIGHT => match heard {
                     Ok((len, peer)) => match Message::parse(&buffer[..len]) {
-                        Ok(message) => drop(answers.spawn(Arc::clone(&self).serve(message))),
+                        Ok(message) if door == Door::Dhcp => drop(answers.spawn(Arc::clone(&self).serve(message))),
+                        Ok(message) => drop(answers.spawn(Arc::clone(&self).direct(message, Arc::clone(&inbox), peer))),
                         Err(why) => debug!(%peer, %why, "not a dhcp message"),
                     },
                     // A cable pulled or a switch restarted; the socket lives on.
@@ -183,19 +219,10 @@ impl Desk {
             debug!(%mac, kind = ?message.kind(), "dhcp message is not for this station");
             return;
         };
-        let answer = match self.ledger.submit(Input::Observed(observation)).await {
-            Ok(receipt) => receipt.answer,
-            Err(SubmitError::Refused(why)) => return debug!(%mac, %why, "dhcp message refused"),
-            Err(SubmitError::Closed) => return,
-            Err(error @ SubmitError::Unavailable(_)) => {
-                return warn!(%mac, %error, "dhcp client gets no answer");
-            }
-        };
-        let Answer::Dhcp(verdict) = answer else {
+        let Some(verdict) = self.verdict(mac, observation).await else {
             return;
         };
-        let station = Station { server: self.settings.server, prefix_len: self.settings.prefix_len };
-        let Some((reply, to)) = answer::answer(&message, verdict, station) else {
+        let Some((reply, to)) = answer::answer(&message, verdict, self.station()) else {
             debug!(%mac, kind = ?message.kind(), ?verdict, "dhcp client gets no answer");
             return;
         };
@@ -206,6 +233,39 @@ impl Desk {
         if message.giaddr.is_unspecified() {
             self.befriend(&message, verdict).await;
         }
+    }
+
+    /// Whoever asks here has an address: the kernel finds the way.
+    async fn direct(self: Arc<Self>, message: Message, inbox: Arc<UdpSocket>, peer: SocketAddr) {
+        let mac = message.chaddr;
+        let Some(observation) = ask::at_boot_server(&message, self.settings.server, self.settings.serve) else {
+            return debug!(%mac, kind = ?message.kind(), "message to the boot server is not for this station");
+        };
+        let Some(verdict) = self.verdict(mac, observation).await else {
+            return;
+        };
+        let Some((reply, _)) = answer::answer(&message, verdict, self.station()) else {
+            return debug!(%mac, kind = ?message.kind(), ?verdict, "client of the boot server gets no answer");
+        };
+        debug!(%mac, %peer, "boot server reply");
+        if let Err(error) = inbox.send_to(&reply.encode(), peer).await {
+            warn!(%mac, %peer, %error, "boot server reply is lost");
+        }
+    }
+
+    /// Nothing if it could not be recorded: what was not written down is not answered.
+    async fn verdict(&self, mac: Mac, observation: Observation) -> Option<DhcpVerdict> {
+        match self.ledger.submit(Input::Observed(observation)).await {
+            Ok(Receipt { answer: Answer::Dhcp(verdict), .. }) => return Some(verdict),
+            Ok(_) | Err(SubmitError::Closed) => {}
+            Err(SubmitError::Refused(why)) => debug!(%mac, %why, "dhcp message refused"),
+            Err(error @ SubmitError::Unavailable(_)) => warn!(%mac, %error, "dhcp client gets no answer"),
+        }
+        None
+    }
+
+    const fn station(&self) -> Station<'_> {
+        Station { server: self.settings.server, prefix_len: self.settings.prefix_len, boot: &self.settings.boot }
     }
 
     fn send(&self, reply: &Message, to: To) -> Result<(), SendError> {
@@ -261,6 +321,18 @@ fn inbox(settings: &Settings) -> io::Result<UdpSocket> {
     }
     socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, settings.port).into())?;
     UdpSocket::from_std(socket.into())
+}
+
+/// On the station's address alone: clients ask the server that they know.
+fn counter(settings: &Settings) -> io::Result<Option<UdpSocket>> {
+    if settings.role == Role::Server && settings.serve == Serve::Pi {
+        return Ok(None);
+    }
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.bind_device(Some(settings.interface.as_bytes()))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV4::new(settings.server, settings.boot_port).into())?;
+    UdpSocket::from_std(socket.into()).map(Some)
 }
 
 fn outbox(settings: &Settings) -> io::Result<Socket> {

@@ -26,7 +26,7 @@ pub enum Kind {
     Inform,
 }
 
-/// One message. `sname` and `file` are written as zeros and not read: no boot client that we serve uses them.
+/// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub op: Op,
@@ -39,6 +39,9 @@ pub struct Message {
     pub siaddr: Ipv4Addr,
     pub giaddr: Ipv4Addr,
     pub chaddr: Mac,
+    /// The two fields of BOOTP, up to their first zero; empty if they hold options (option 52).
+    pub sname: Vec<u8>,
+    pub file: Vec<u8>,
     /// In the order of the wire, each code once.
     pub options: Vec<(u8, Vec<u8>)>,
 }
@@ -57,6 +60,8 @@ impl Message {
             siaddr: Ipv4Addr::UNSPECIFIED,
             giaddr: Ipv4Addr::UNSPECIFIED,
             chaddr,
+            sname: Vec::new(),
+            file: Vec::new(),
             options,
         }
     }
@@ -77,6 +82,19 @@ impl Message {
         if (htype, hlen) != (ETHERNET, 6) {
             return Err(Malformed::Hardware { htype, hlen });
         }
+        let (sname, file) = (&head[SNAME..FILE], &head[FILE..FIXED]);
+        let mut options = walk(Vec::new(), options);
+        let overloaded = overload(&mut options);
+        if overloaded.file {
+            options = walk(options, file);
+        }
+        if overloaded.sname {
+            options = walk(options, sname);
+        }
+        let text = |field: &[u8], is_options| match is_options {
+            true => Vec::new(),
+            false => field.iter().copied().take_while(|byte| *byte != 0).collect(),
+        };
         Ok(Self {
             op,
             hops: head[3],
@@ -88,7 +106,9 @@ impl Message {
             siaddr: Ipv4Addr::from(array::<4>(head, 20)),
             giaddr: Ipv4Addr::from(array::<4>(head, 24)),
             chaddr: Mac::new(array(head, 28)),
-            options: walk(options),
+            sname: text(sname, overloaded.sname),
+            file: text(file, overloaded.file),
+            options,
         })
     }
 
@@ -107,6 +127,10 @@ impl Message {
             out.extend(address.octets());
         }
         out.extend(self.chaddr.bytes());
+        out.resize(SNAME, 0);
+        out.extend(self.sname.iter().take(FILE - SNAME));
+        out.resize(FILE, 0);
+        out.extend(self.file.iter().take(FIXED - FILE));
         out.resize(FIXED, 0);
         out.extend(COOKIE);
         for (code, value) in &self.options {
@@ -160,24 +184,29 @@ pub mod code {
     pub const VENDOR_SPECIFIC: u8 = 43;
     pub const REQUESTED_ADDRESS: u8 = 50;
     pub const LEASE_TIME: u8 = 51;
+    pub const OVERLOAD: u8 = 52;
     pub const KIND: u8 = 53;
     pub const SERVER_ID: u8 = 54;
     pub const PARAMETERS: u8 = 55;
     pub const MESSAGE: u8 = 56;
+    pub const MAXIMUM_SIZE: u8 = 57;
     pub const RENEWAL_TIME: u8 = 58;
     pub const REBINDING_TIME: u8 = 59;
     pub const VENDOR_CLASS: u8 = 60;
     pub const CLIENT_ID: u8 = 61;
     pub const TFTP_SERVER: u8 = 66;
+    pub const BOOT_FILE: u8 = 67;
+    pub const USER_CLASS: u8 = 77;
     pub const RELAY_AGENT: u8 = 82;
     pub const ARCHITECTURE: u8 = 93;
     pub const INTERFACE: u8 = 94;
     pub const MACHINE_ID: u8 = 97;
+    /// What iPXE says to its own servers, and they to it.
+    pub const IPXE: u8 = 175;
 }
 
 /// Reads the list as far as it goes. A code that comes again is the rest of the same option (RFC 3396).
-fn walk(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut options: Vec<(u8, Vec<u8>)> = Vec::new();
+fn walk(mut options: Vec<(u8, Vec<u8>)>, mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     while let Some((&code, rest)) = bytes.split_first() {
         bytes = rest;
         match code {
@@ -200,6 +229,23 @@ fn walk(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     options
 }
 
+/// Which fields of BOOTP hold options.
+struct Overload {
+    file: bool,
+    sname: bool,
+}
+
+/// Takes option 52 out of the list, for it says something of these bytes and not of the message.
+fn overload(options: &mut Vec<(u8, Vec<u8>)>) -> Overload {
+    let at = options.iter().position(|(code, _)| *code == code::OVERLOAD);
+    let fields = at.map(|at| options.remove(at).1);
+    let fields = match fields.as_deref() {
+        Some([fields @ 1..=3]) => *fields,
+        _ => 0,
+    };
+    Overload { file: fields & 1 != 0, sname: fields & 2 != 0 }
+}
+
 fn write_option(out: &mut Vec<u8>, code: u8, value: &[u8]) {
     if value.is_empty() {
         out.extend([code, 0]);
@@ -218,6 +264,9 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 
 const ETHERNET: u8 = 1;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
+/// Where the two fields begin.
+const SNAME: usize = 44;
+const FILE: usize = SNAME + 64;
 /// The BOOTP header without its vendor area.
 const FIXED: usize = 236;
 const OPTIONS: usize = FIXED + COOKIE.len();
@@ -282,6 +331,33 @@ mod tests {
         assert_eq!(changed(236, 0), Err(Malformed::Cookie));
         assert_eq!(changed(0, 3), Err(Malformed::Op { op: 3 }));
         assert_eq!(changed(2, 16), Err(Malformed::Hardware { htype: 1, hlen: 16 }));
+    }
+
+    #[test]
+    fn the_two_fields_of_bootp_are_read_and_written() {
+        let mut sent = message(vec![(53, vec![2])]);
+        sent.sname = b"station".to_vec();
+        sent.file = b"bootaa64.efi".to_vec();
+        let bytes = sent.encode();
+        assert_eq!((&bytes[44..52], &bytes[108..121]), (&b"station\0"[..], &b"bootaa64.efi\0"[..]));
+        assert_eq!(Message::parse(&bytes), Ok(sent.clone()));
+        sent.file = vec![b'x'; 200];
+        assert_eq!(Message::parse(&sent.encode()).unwrap().file, vec![b'x'; 128], "no further than its field");
+    }
+
+    #[test]
+    fn a_list_that_goes_on_in_file_and_sname_is_read_there() {
+        let mut sent = message(vec![(53, vec![1]), (60, b"PXE".to_vec()), (52, vec![3])]);
+        sent.file = vec![60, 6, b'C', b'l', b'i', b'e', b'n', b't', 93, 2, 0xaa, 7, 255, 77, 1, 1];
+        sent.sname = vec![12, 200, 1];
+        let read = Message::parse(&sent.encode()).unwrap();
+        assert_eq!(read.options, [(53, vec![1]), (60, b"PXEClient".to_vec()), (93, vec![0xaa, 7])]);
+        assert_eq!((read.file.len(), read.sname.len()), (0, 0));
+        assert_eq!(Message::parse(&read.encode()), Ok(read));
+        for odd in [vec![0], vec![4], vec![1, 1], vec![]] {
+            sent.options[2].1 = odd;
+            assert_eq!(Message::parse(&sent.encode()).unwrap().options.len(), 2, "not believed");
+        }
     }
 
     proptest! {

@@ -47,7 +47,8 @@ pub fn is_bootloader(message: &Message) -> bool {
     if identify(message).is_some() {
         return true;
     }
-    if message.option(code::MACHINE_ID).is_some() {
+    // What iPXE says of itself no Pi says.
+    if [code::MACHINE_ID, code::USER_CLASS, code::IPXE].iter().any(|code| message.option(*code).is_some()) {
         return false;
     }
     message.option(code::VENDOR_CLASS) == Some(VENDOR_CLASS)

@@ -86,7 +86,7 @@ impl Draft {
 
 /// Signs of life stay in memory.
 const fn is_row(note: &Note) -> bool {
-    !matches!(note, Note::Sign { .. } | Note::Flow { .. })
+    !matches!(note, Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. })
 }
 
 #[cfg(test)]
@@ -185,6 +185,7 @@ impl Writer {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
                 if matches!(input, Input::Tick) {
+                    self.floor.forget_quarantine(now);
                     self.floor.forget_idle(Timestamp::from_millis(
                         now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0),
                     ));

@@ -165,6 +165,8 @@ pub fn devices(connection: &Connection, after: &str, limit: u32) -> Result<Vec<D
 #[derive(Serialize, Deserialize)]
 struct SessionBody {
     facts: Facts,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    circuit: Option<String>,
     plan: Plan,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     running: Option<Running>,
@@ -176,6 +178,7 @@ struct SessionBody {
 pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
     let body = SessionBody {
         facts: session.facts.clone(),
+        circuit: session.circuit.clone(),
         plan: session.plan.clone(),
         running: session.running,
         done: session.done.clone(),
@@ -270,6 +273,7 @@ impl SessionRow {
             attempt: self.attempt,
             project: parse("session", &self.project)?,
             facts: body.facts,
+            circuit: body.circuit,
             plan: body.plan,
             token: parse("session", &self.token)?,
             started_at: Timestamp::from_millis(self.started_at),
@@ -317,6 +321,8 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }
+        | Note::Contested { .. }
+        | Note::Settled { .. }
         | Note::BootWarned { .. }
         | Note::TokenIssued { .. }
         | Note::Sign { .. }

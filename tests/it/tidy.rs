@@ -50,11 +50,12 @@ const IMPURE: [&str; 9] =
     ["tokio", "rusqlite", "axum", "tracing", "rumqttc", "async_nats", "std::fs", "std::net::Tcp", "std::net::Udp"];
 const PURE_ROOMS: [&str; 2] = ["core", "script"];
 /// Files inside driver rooms that stay plain functions.
-const PURE_FILES: [&str; 10] = [
+const PURE_FILES: [&str; 11] = [
     "dhcp/packet.rs",
     "dhcp/pi.rs",
     "dhcp/arp.rs",
     "dhcp/circuit.rs",
+    "dhcp/boot.rs",
     "dhcp/answer.rs",
     "tftp/packet.rs",
     "tftp/transfer.rs",

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::core::address::AddressBook;
 use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note};
@@ -93,19 +92,19 @@ impl Floor {
     }
 
     fn verdict(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
+        if ask.kind == DhcpKind::BootServer {
+            return Self::boot_server(ask);
+        }
         if ask.proxy {
             return self.beside(ask, facts, now);
         }
         let time = self.addresses.lease_time();
         match ask.kind {
-            DhcpKind::Inform => DhcpVerdict::OptionsOnly,
+            DhcpKind::Inform | DhcpKind::BootServer => DhcpVerdict::OptionsOnly,
             DhcpKind::Discover => match self.addresses.choose(ask.mac, now) {
                 Some(address) => self.leased(ask.mac, address, facts, now),
                 None => {
-                    facts.extend(self.alarm(
-                        "dhcp.pool_exhausted",
-                        "every address of network.dhcp.range is in use; widen the range or shorten network.dhcp.lease",
-                    ));
+                    facts.extend(self.pool_exhausted());
                     DhcpVerdict::Silent
                 }
             },
@@ -122,6 +121,14 @@ impl Floor {
         }
     }
 
+    /// A Raspberry Pi has its answer at the usual port and never asks here.
+    const fn boot_server(ask: &DhcpAsk) -> DhcpVerdict {
+        match ask.anyone && ask.identity.is_none() {
+            true => DhcpVerdict::BootServer,
+            false => DhcpVerdict::Silent,
+        }
+    }
+
     /// Another server gives the addresses. Which one it gave is kept, so that a download is known by its device.
     fn beside(&self, ask: &DhcpAsk, facts: &mut Vec<Fact>, now: Timestamp) -> DhcpVerdict {
         match (ask.kind, ask.requested) {
@@ -130,7 +137,7 @@ impl Floor {
                 self.leased(ask.mac, address, facts, now);
                 DhcpVerdict::Silent
             }
-            (DhcpKind::Request | DhcpKind::Inform, _) => DhcpVerdict::Silent,
+            (DhcpKind::Request | DhcpKind::Inform | DhcpKind::BootServer, _) => DhcpVerdict::Silent,
         }
     }
 
@@ -146,26 +153,6 @@ impl Floor {
     pub(super) fn dhcp_released(&self, mac: Mac, address: Ipv4Addr) -> Decision {
         match self.addresses.mac_of(address) == Some(mac) {
             true => Decision::noted(vec![Note::Released { mac, address }.into()]),
-            false => Decision::noted(Vec::new()),
-        }
-    }
-
-    /// Only the device that was given an address can say that it is taken: else anyone could empty the pool.
-    pub(super) fn dhcp_declined(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Decision {
-        match self.addresses.mac_of(address) == Some(mac) {
-            true => {
-                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
-            }
-            false => Decision::noted(Vec::new()),
-        }
-    }
-
-    /// An address that somebody else answers for is not given out for a while.
-    pub(super) fn address_in_use(&self, address: Ipv4Addr, by: Mac, now: Timestamp) -> Decision {
-        match self.addresses.is_taken_by(address, by, now) {
-            true => {
-                Decision::noted(vec![Note::Quarantined { address, until: AddressBook::quarantine_until(now) }.into()])
-            }
             false => Decision::noted(Vec::new()),
         }
     }

@@ -4,6 +4,7 @@
 //! the ledger puts a device that is asked about on the floor (`learn_device`) before the input is decided.
 
 mod command;
+mod conflict;
 mod device;
 mod dhcp;
 mod report;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use crate::core::address::{AddressBook, Pool};
 use crate::core::device::{BootIdentity, Mac, Serial};
 use crate::core::event::Event;
+use crate::core::floor::conflict::Contests;
 use crate::core::image::{Digest, Image};
 use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
@@ -86,6 +88,15 @@ pub enum Note {
         address: Ipv4Addr,
         until: Timestamp,
     },
+    /// Somebody says that the address of a tenant is theirs; in memory only.
+    Contested {
+        address: Ipv4Addr,
+        by: Option<Mac>,
+    },
+    /// Nobody says so any more.
+    Settled {
+        address: Ipv4Addr,
+    },
     /// A boot client showed itself by option 97.
     BootSeen {
         mac: Mac,
@@ -153,6 +164,7 @@ pub struct Floor {
     projects: BTreeMap<ProjectId, Project>,
     images: BTreeMap<Digest, Image>,
     addresses: AddressBook,
+    contests: Contests,
     devices: HashMap<Mac, Device>,
     serials: HashMap<Serial, Mac>,
     sessions: HashMap<SessionId, Session>,
@@ -168,6 +180,7 @@ impl Floor {
             projects: BTreeMap::new(),
             images: BTreeMap::new(),
             addresses,
+            contests: Contests::default(),
             devices: HashMap::new(),
             serials: HashMap::new(),
             sessions: HashMap::new(),
@@ -244,6 +257,11 @@ impl Floor {
         self.cursors.insert(sink, seq);
     }
 
+    /// Addresses that were set aside until now are as free as any other.
+    pub fn forget_quarantine(&mut self, now: Timestamp) {
+        self.addresses.forget_quarantine(now);
+    }
+
     /// Drops what was not touched since `before`: closed sessions, and devices without an open one.
     pub fn forget_idle(&mut self, before: Timestamp) {
         self.sessions.retain(|_, session| session.ended.as_ref().is_none_or(|ended| ended.at >= before));
@@ -258,7 +276,11 @@ impl Floor {
         match input {
             Input::Observed(observation) => self.observe(observation, now),
             Input::Commanded(command) => self.carry_out(command, now),
-            Input::Tick => Ok(Decision::noted(self.passed_deadlines(now))),
+            Input::Tick => {
+                let mut facts = self.passed_deadlines(now);
+                facts.extend(self.addresses_settled(now));
+                Ok(Decision::noted(facts))
+            }
         }
     }
 
@@ -376,6 +398,8 @@ impl Floor {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
             Note::Released { mac, address } => self.addresses.release(*mac, *address, at),
             Note::Quarantined { address, until } => self.addresses.set_aside(*address, *until),
+            Note::Contested { address, by } => self.contests.hear(*address, *by, at),
+            Note::Settled { address } => self.contests.settle(*address),
             Note::BootSeen { mac, identity, circuit } => self.boot_seen(*mac, *identity, circuit.clone(), at),
             Note::TokenIssued { session, token } => {
                 if let Some(session) = self.sessions.get_mut(session) {

@@ -1,6 +1,7 @@
 //! Journeys as tables, and random walks that must keep the laws.
 
 mod boot;
+mod conflict;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -430,7 +431,11 @@ fn the_place_of_a_cable_is_in_the_events_of_its_device() {
     let ask =
         DhcpAsk { kind, mac: mac(1), identity, circuit: circuit.clone(), requested: None, anyone: false, proxy: false };
     world.tell(Observation::Dhcp(ask)).unwrap();
-    world.provision(1);
+    let session = world.provision(1);
+    let session = world.floor.session(session).unwrap();
+    assert_eq!(session.circuit, circuit);
+    assert_eq!(session.shown()["circuit"], circuit.clone().unwrap());
+    assert_eq!(world.floor.device(mac(1)).unwrap().shown()["circuit"], circuit.clone().unwrap());
     let told = |(_, event): &(Timestamp, Event)| event.device().map(|device| device.circuit.clone());
     let places: Vec<_> = world.log.iter().filter_map(told).collect();
     assert!(places.len() > 5 && places.iter().all(|place| *place == circuit), "{places:?}");
@@ -451,28 +456,6 @@ fn beside_another_server_no_address_is_given_and_the_one_that_was_is_known() {
     assert_eq!(world.floor.addresses().mac_of(theirs), Some(mac(1)));
     world.tell(ask(DhcpKind::Request, mac(2), Some(theirs))).unwrap();
     assert_eq!(world.floor.addresses().mac_of(theirs), Some(mac(1)), "a stranger's address is not noted");
-}
-
-#[test]
-fn an_address_that_somebody_holds_goes_to_nobody() {
-    let mut world = World::ready();
-    let DhcpVerdict::Lease(lease) = world.discover(1) else { panic!("no lease") };
-    world.tell(Observation::AddressInUse { address: lease.address, by: mac(99) }).unwrap();
-    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: None });
-    assert_eq!(world.dhcp(1, DhcpKind::Request, identity, Some(lease.address)), DhcpVerdict::Nak);
-    let again = world.discover(1);
-    assert!(matches!(again, DhcpVerdict::Lease(other) if other.address != lease.address), "{again:?}");
-}
-
-#[test]
-fn a_used_up_pool_raises_one_alarm() {
-    let mut world = World::ready();
-    world.news();
-    let given = (1..=8).filter(|n| matches!(world.discover(*n), DhcpVerdict::Lease(_))).count();
-    assert_eq!(given, 8);
-    assert_eq!(world.discover(9), DhcpVerdict::Silent);
-    assert_eq!(world.discover(10), DhcpVerdict::Silent);
-    assert_eq!(world.names().iter().filter(|name| **name == "station.alarm.raised").count(), 1);
 }
 
 fn report_of(step: StepName, kind: u8) -> Reported {

@@ -36,13 +36,14 @@ impl Floor {
             DhcpKind::Discover => ("discover", "offer"),
             DhcpKind::Request => ("request", "ack"),
             DhcpKind::Inform => ("inform", "ack"),
+            DhcpKind::BootServer => ("boot server", "ack"),
         };
         let result = match verdict {
             DhcpVerdict::Silent => "silent".to_owned(),
             DhcpVerdict::Lease(lease) => format!("{answer} {}", lease.address),
             DhcpVerdict::Proxy => "proxy offer".to_owned(),
             DhcpVerdict::Nak => "nak".to_owned(),
-            DhcpVerdict::OptionsOnly => answer.to_owned(),
+            DhcpVerdict::OptionsOnly | DhcpVerdict::BootServer => answer.to_owned(),
         };
         let boot = boots.then(|| Moment::new(now, What::Boot, "dhcp", ""));
         let moments = boot.into_iter().chain([Moment::new(now, What::Dhcp, name, result)]).collect();

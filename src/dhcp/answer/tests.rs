@@ -5,7 +5,8 @@ use dhcproto::{Decodable, Decoder, v4};
 use super::*;
 use crate::dhcp::tests::{bytes, golden};
 
-const STATION: Station = Station { server: Ipv4Addr::new(172, 20, 0, 1), prefix_len: 16 };
+static NO_FILES: BootFiles = BootFiles::none();
+const STATION: Station<'static> = Station { server: Ipv4Addr::new(172, 20, 0, 1), prefix_len: 16, boot: &NO_FILES };
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 20, 0, 16);
 const LEASE: DhcpVerdict = DhcpVerdict::Lease(Lease { address: ADDRESS, time: Duration::from_secs(3600) });
 
@@ -56,8 +57,7 @@ fn beside_another_server_a_cm4_gets_the_golden_proxy_offer_by_broadcast() {
 fn the_rom_of_a_pi_3_gets_three_spaces() {
     let discover = golden(include_str!("../../../tests/vectors/dhcp/pi3-rom-discover.hex"));
     let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
-    let menu = offer.option(code::VENDOR_SPECIFIC).unwrap();
-    assert_eq!(menu, b"\x06\x01\x03\x0a\x04\0PXE\x09\x17\0\0\x14Raspberry Pi Boot   \xff");
+    assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/pi3-rom-offer.hex")));
     let discover = golden(include_str!("../../../tests/vectors/dhcp/pi3-bootcode-discover.hex"));
     let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
     assert!(offer.option(code::VENDOR_SPECIFIC).unwrap().ends_with(b"\x09\x14\0\0\x11Raspberry Pi Boot\xff"));
@@ -111,6 +111,130 @@ fn who_has_an_address_is_answered_there() {
     let (ack, to) = answer(&request, DhcpVerdict::OptionsOnly, STATION).unwrap();
     assert_eq!(codes(&ack), [53, 54, 1, 28, 3, 61]);
     assert_eq!((ack.yiaddr, to), (Ipv4Addr::UNSPECIFIED, To::Unicast { mac: request.chaddr, address: ADDRESS }));
+}
+
+/// A station that has something to load for everyone.
+fn with_files(deed: impl FnOnce(Station<'_>)) {
+    let files = [
+        (Client::Ipxe, "http://172.20.0.1:8080/boot.ipxe"),
+        (Client::Bios, "undionly.kpxe"),
+        (Client::EfiX64, "ipxe.efi"),
+        (Client::EfiArm64, "bootaa64.efi"),
+        (Client::HttpArm64, "http://172.20.0.1:8080/bootaa64.efi"),
+        (Client::UBoot, "boot.scr.uimg"),
+    ];
+    let boot = files.into_iter().map(|(client, file)| (client, file.to_owned())).collect();
+    deed(Station { boot: &boot, ..STATION });
+}
+
+#[test]
+fn uefi_pxe_is_told_its_file_in_the_golden_bytes() {
+    with_files(|station| {
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-discover.hex"));
+        let (offer, to) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-offer.hex")));
+        assert_eq!(to, To::Broadcast, "EDK2 sets the flag");
+        let request = golden(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-request.hex"));
+        let (ack, _) = answer(&request, LEASE, station).unwrap();
+        assert_eq!(ack.encode(), bytes(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-ack.hex")));
+        let (offer, to) = answer(&discover, DhcpVerdict::Proxy, station).unwrap();
+        assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-proxy-offer.hex")));
+        assert_eq!(to, To::Broadcast);
+        let asked = Message { ciaddr: ADDRESS, ..request };
+        let (ack, _) = answer(&asked, DhcpVerdict::BootServer, station).unwrap();
+        assert_eq!(ack.encode(), bytes(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-boot-ack.hex")));
+    });
+}
+
+#[test]
+fn uefi_http_boot_is_told_its_url_in_the_golden_bytes() {
+    with_files(|station| {
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/uefi-http-arm64-discover.hex"));
+        let (offer, to) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/uefi-http-arm64-offer.hex")));
+        assert_eq!((to, offer.file.len()), (To::Broadcast, 0));
+        // Architecture 16 has no file here.
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/uefi-http-discover.hex"));
+        let (offer, _) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!(codes(&offer), [53, 54, 51, 58, 59, 1, 28, 3], "an address only");
+    });
+}
+
+#[test]
+fn a_pc_is_never_shown_the_menu_of_a_pi() {
+    with_files(|station| {
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/bios-pxe-discover.hex"));
+        let (offer, _) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!((offer.file.as_slice(), offer.option(43)), (&b"undionly.kpxe"[..], Some(&[6, 1, 8, 255][..])));
+        let (offer, _) = answer(&discover, LEASE, STATION).unwrap();
+        assert_eq!((offer.file.as_slice(), offer.option(43), offer.option(60)), (&b""[..], None, None));
+        assert!(answer(&discover, DhcpVerdict::Proxy, STATION).is_none());
+    });
+}
+
+#[test]
+fn ipxe_is_not_told_to_load_itself_again() {
+    with_files(|station| {
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/ipxe-discover.hex"));
+        let (offer, _) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!(offer.option(code::BOOT_FILE), Some(&b"http://172.20.0.1:8080/boot.ipxe\0"[..]));
+        assert_eq!((offer.option(code::IPXE), offer.file.len()), (Some(&[176, 1, 1][..]), 0));
+    });
+}
+
+#[test]
+fn u_boot_is_told_its_script_and_then_its_efi_program() {
+    with_files(|station| {
+        for (text, file, class) in [
+            (include_str!("../../../tests/vectors/dhcp/u-boot-discover.hex"), &b"boot.scr.uimg"[..], None),
+            (
+                include_str!("../../../tests/vectors/dhcp/u-boot-pxe-discover.hex"),
+                b"bootaa64.efi",
+                Some(&b"PXEClient"[..]),
+            ),
+        ] {
+            let (offer, _) = answer(&golden(text), LEASE, station).unwrap();
+            assert_eq!((offer.file.as_slice(), offer.option(code::VENDOR_CLASS)), (file, class));
+            assert!(offer.encode().len() + 28 <= 576);
+        }
+    });
+}
+
+#[test]
+fn a_pi_gets_the_same_bytes_whatever_others_load() {
+    with_files(|station| {
+        let discover = golden(include_str!("../../../tests/vectors/dhcp/pi4-discover.hex"));
+        let (offer, _) = answer(&discover, LEASE, station).unwrap();
+        assert_eq!(offer.encode(), bytes(include_str!("../../../tests/vectors/dhcp/pi4-offer.hex")));
+        assert!(answer(&discover, DhcpVerdict::BootServer, station).is_none());
+        let linux = golden(include_str!("../../../tests/vectors/dhcp/udhcpc-discover.hex"));
+        assert!(answer(&linux, DhcpVerdict::Proxy, station).is_none());
+    });
+}
+
+#[test]
+fn a_reply_is_no_longer_than_its_client_can_take() {
+    let url = format!("http://h/{}", "x".repeat(246));
+    let boot = [(Client::HttpArm64, url.clone()), (Client::EfiArm64, "y".repeat(127))].into_iter().collect();
+    let station = Station { boot: &boot, ..STATION };
+    let mut discover = golden(include_str!("../../../tests/vectors/dhcp/uefi-http-arm64-discover.hex"));
+    let size = |ask: &Message| answer(ask, LEASE, station).unwrap().0;
+    assert_eq!(codes(&size(&discover)), [53, 54, 51, 58, 59, 1, 28, 3, 60, 97, 67], "it takes 1472 bytes");
+    discover.options.push((code::CLIENT_ID, vec![7; 200]));
+    discover.options.push((code::RELAY_AGENT, vec![9; 250]));
+    discover.options.retain(|(code, _)| *code != code::MAXIMUM_SIZE);
+    let usual = size(&discover);
+    assert_eq!(codes(&usual), [53, 54, 51, 1, 60, 67, 82], "what a client without option 57 takes");
+    assert_eq!(usual.option(code::BOOT_FILE), Some(url.as_bytes()));
+    assert!(usual.encode().len() - 252 <= 548);
+
+    let mut discover = golden(include_str!("../../../tests/vectors/dhcp/uefi-pxe-arm64-discover.hex"));
+    discover.options.iter_mut().find(|(code, _)| *code == code::MAXIMUM_SIZE).unwrap().1 = vec![0, 0];
+    let least = size(&discover);
+    assert_eq!((codes(&least), least.file.len()), (vec![53, 54, 51, 1, 60, 97, 43], 127));
+    assert_eq!(least.encode().len(), 300, "never less than BOOTP");
+    let pi = golden(include_str!("../../../tests/vectors/dhcp/pi4-discover.hex"));
+    assert_eq!(size(&pi).encode().len(), 362);
 }
 
 #[test]

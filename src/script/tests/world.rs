@@ -180,6 +180,7 @@ impl Job {
             attempt: 1,
             project: ProjectId::from_name("gateway").unwrap(),
             facts: Facts::default(),
+            circuit: None,
             plan: Plan {
                 image: digest(&self.served),
                 compression: self.compression,

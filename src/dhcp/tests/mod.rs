@@ -1,4 +1,7 @@
-//! Golden packets, and the server with a real client in a network of its own.
+//! Golden packets, and the server with real clients in a network of its own.
+
+mod clients;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -13,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::address::Pool;
 use crate::core::floor::Deadlines;
 use crate::dhcp::ask::{Role, Serve};
+use crate::dhcp::boot::BootFiles;
 use crate::dhcp::interface::{Claim, Interface, InterfaceError};
 use crate::dhcp::packet::Message;
 use crate::dhcp::{BindError, Dhcp, Settings};
@@ -187,10 +191,13 @@ fn settings() -> Settings {
         server: SERVER,
         prefix_len: 16,
         pool: CLIENT..=SECOND,
+        reserved: BTreeMap::new(),
         serve: Serve::All,
         role: Role::Server,
+        boot: BootFiles::none(),
         port: 67,
         client_port: 68,
+        boot_port: 4011,
     }
 }
 
