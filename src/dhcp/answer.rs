@@ -161,7 +161,7 @@ fn load(ask: &Message, client: Client, file: &str, station: Station<'_>) -> Vec<
         options.push((code::MACHINE_ID, id.to_vec()));
     }
     if !client.is_http() && client != Client::UBoot {
-        options.push((code::VENDOR_SPECIFIC, JUST_THE_FILE.to_vec()));
+        options.push((code::VENDOR_SPECIFIC, boot_options(ask)));
     }
     let mut name = file.as_bytes().to_vec();
     // EDK2 writes a zero behind the text if there is none: into the next option.
@@ -173,6 +173,29 @@ fn load(ask: &Message, client: Client, file: &str, station: Station<'_>) -> Vec<
         options.push((code::IPXE, NO_PROXY.to_vec()));
     }
     options
+}
+
+/// Option 43 of a client that is told its file. Who was sent to port 4011 by another server's menu has its item there,
+/// and iPXE takes no answer that does not repeat it.
+fn boot_options(ask: &Message) -> Vec<u8> {
+    let mut options = JUST_THE_FILE.to_vec();
+    if let Some(item) = ask.option(code::VENDOR_SPECIFIC).and_then(menu_item) {
+        options.extend(item);
+    }
+    options.push(u8::MAX);
+    options
+}
+
+/// Sub-option 71, `PXE_BOOT_ITEM`: the type of the boot server and the layer.
+fn menu_item(mut rest: &[u8]) -> Option<&[u8]> {
+    while let [code, length, ..] = *rest {
+        let (option, after) = rest.split_at_checked(2 + usize::from(length))?;
+        if (code, length) == (71, 4) {
+            return Some(option);
+        }
+        rest = after;
+    }
+    None
 }
 
 /// The field of BOOTP; a URL stands in option 67 alone.
@@ -223,7 +246,7 @@ fn destination(ask: &Message, reply: &Message) -> To {
 }
 
 /// Option 43: discovery control 8. Load the file that is named: no menu, no search for boot servers.
-const JUST_THE_FILE: &[u8] = &[6, 1, 8, 255];
+const JUST_THE_FILE: &[u8] = &[6, 1, 8];
 /// `no-pxedhcp`, sub-option 176 of iPXE: it need not wait for a proxy.
 const NO_PROXY: &[u8] = &[176, 1, 1];
 /// In the order in which they go. Bootfile and server stand in the header too.

@@ -183,6 +183,23 @@ fn ipxe_is_not_told_to_load_itself_again() {
 }
 
 #[test]
+fn the_item_of_another_server_s_menu_is_repeated_on_port_4011() {
+    with_files(|station| {
+        let mut request = golden(include_str!("../../../tests/vectors/dhcp/ipxe-boot-server-request.hex"));
+        let mut repeated = |menu: &[u8]| {
+            request.options.iter_mut().find(|(code, _)| *code == code::VENDOR_SPECIFIC).unwrap().1 = menu.to_vec();
+            let (ack, _) = answer(&request, DhcpVerdict::BootServer, station).unwrap();
+            ack.option(code::VENDOR_SPECIFIC).unwrap().to_vec()
+        };
+        assert_eq!(repeated(&[71, 4, 0x80, 0, 0, 0, 255]), [6, 1, 8, 71, 4, 0x80, 0, 0, 0, 255]);
+        assert_eq!(repeated(&[10, 1, 0, 71, 4, 0, 1, 0, 2]), [6, 1, 8, 71, 4, 0, 1, 0, 2, 255]);
+        for none in [&[][..], &[255], &[71], &[71, 4, 0, 0, 0], &[71, 2, 0, 0, 255], &[9, 200, 71, 4, 0, 0, 0, 0]] {
+            assert_eq!(repeated(none), [6, 1, 8, 255], "{none:?}");
+        }
+    });
+}
+
+#[test]
 fn u_boot_is_told_its_script_and_then_its_efi_program() {
     with_files(|station| {
         for (text, file, class) in [
