@@ -32,9 +32,7 @@ fn data() -> DeviceData {
 pub fn everything() -> Job {
     let data_file = Some("bootline.json".parse().unwrap());
     let sites = || vec![Site::new("a", "true"), background(warns(Site::new("b", "true")))];
-    let plain =
-        DeviceData { variables: [("HOSTNAME".parse().unwrap(), "gw-7".to_owned())].into(), ..DeviceData::default() };
-    Job { data: plain, data_file, ..job(sites(), sites()) }
+    Job { data_file, ..job(sites(), sites()) }
 }
 
 #[test]
