@@ -10,7 +10,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 31] = [
+const EVENTS: [&str; 33] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -40,6 +40,8 @@ const EVENTS: [&str; 31] = [
     "device.authorized",
     "device.assigned",
     "device.unassigned",
+    "script.added",
+    "script.removed",
     "rules.changed",
     "command.completed",
 ];

@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod script;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,10 +17,12 @@ use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::refusal::Refusal;
 use crate::core::rule::Rule;
+use crate::core::script::{FileName, Scripts};
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
 pub use crate::core::reply::{Problem, Reply, Status};
 
 /// The largest request, in bytes.
@@ -166,6 +169,9 @@ pub enum Order {
     DeviceAbort(DeviceName),
     DeviceAssign(DeviceAssign),
     DeviceUnassign(DeviceName),
+    ScriptPut(ScriptPut),
+    ScriptDelete(ScriptName),
+    ScriptList,
     RulesSet(RulesSet),
     RulesGet,
     RulesTest(RulesTest),
@@ -173,7 +179,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 24] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -191,6 +197,9 @@ pub const NAMES: [&str; 21] = [
     "device.abort",
     "device.assign",
     "device.unassign",
+    "script.put",
+    "script.delete",
+    "script.list",
     "rules.set",
     "rules.get",
     "rules.test",
@@ -231,6 +240,10 @@ pub struct ProjectCreate {
     #[serde(default)]
     pub status_led: Option<StatusLed>,
     #[serde(default)]
+    pub scripts: Scripts,
+    #[serde(default)]
+    pub data_file: Option<FileName>,
+    #[serde(default)]
     pub storage: StoragePath,
     #[serde(default)]
     pub again: Again,
@@ -257,6 +270,11 @@ pub struct ProjectUpdate {
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub status_led: Option<Option<StatusLed>>,
+    #[serde(default)]
+    pub scripts: Option<Scripts>,
+    /// `null` takes it away.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub data_file: Option<Option<FileName>>,
     #[serde(default)]
     pub storage: Option<StoragePath>,
     #[serde(default)]
@@ -313,16 +331,6 @@ pub struct RulesTest {
     /// In the place of the station's own: to try them out.
     #[serde(default)]
     pub rules: Option<Vec<Rule>>,
-}
-
-/// What the ERP says of one device before it comes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceAssign {
-    pub device: Mac,
-    /// Its project, whatever the rules say.
-    #[serde(default)]
-    pub project: Option<ProjectId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -479,6 +487,9 @@ impl Order {
             "device.abort" => Self::DeviceAbort(read(params)?),
             "device.assign" => Self::DeviceAssign(read(params)?),
             "device.unassign" => Self::DeviceUnassign(read(params)?),
+            "script.put" => Self::ScriptPut(read(params)?),
+            "script.delete" => Self::ScriptDelete(read(params)?),
+            "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
             "rules.set" => Self::RulesSet(read(params)?),
             "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
             "rules.test" => Self::RulesTest(read(params)?),
@@ -496,6 +507,7 @@ impl Order {
                 | Self::ImageList
                 | Self::FirmwareList
                 | Self::DeviceGet(_)
+                | Self::ScriptList
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo

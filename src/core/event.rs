@@ -13,6 +13,7 @@ use crate::core::observation::Cache;
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rule;
+use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
@@ -167,6 +168,9 @@ pub enum Event {
         /// Of the firmware step: what the EEPROM held before and holds now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         firmware: Option<FirmwareSeen>,
+        /// Of a step of scripts: how each has ended.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        scripts: Vec<ScriptRun>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     },
@@ -226,6 +230,12 @@ pub enum Event {
     DeviceAssigned {
         #[serde(flatten)]
         device: DeviceRef,
+        /// What it is told of itself.
+        #[serde(default, skip_serializing_if = "Variables::is_empty")]
+        variables: Variables,
+        /// The names of what it is told in secret.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<VariableName>,
         by: String,
     },
     #[serde(rename = "device.unassigned")]
@@ -234,6 +244,12 @@ pub enum Event {
         device: DeviceRef,
         by: String,
     },
+
+    /// It has a text, or another one.
+    #[serde(rename = "script.added")]
+    ScriptAdded(Script),
+    #[serde(rename = "script.removed")]
+    ScriptRemoved { script: ScriptId },
 
     /// The rules that hold from now on, all of them.
     #[serde(rename = "rules.changed")]
@@ -258,7 +274,7 @@ pub enum Event {
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `firmware`, `rule`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -297,6 +313,8 @@ impl Event {
             Self::DeviceAuthorized { .. } => "device.authorized",
             Self::DeviceAssigned { .. } => "device.assigned",
             Self::DeviceUnassigned { .. } => "device.unassigned",
+            Self::ScriptAdded(_) => "script.added",
+            Self::ScriptRemoved { .. } => "script.removed",
             Self::RulesChanged { .. } => "rules.changed",
             Self::CommandCompleted { .. } => "command.completed",
         }
@@ -339,6 +357,7 @@ impl Event {
             Self::ProjectActivated { project, .. }
             | Self::ProjectDeactivated { project, .. }
             | Self::ProjectDeleted { project } => ("project", project.to_string()),
+            Self::ScriptAdded(Script { id, .. }) | Self::ScriptRemoved { script: id } => ("script", id.to_string()),
             Self::RulesChanged { .. } => ("rule", "rules".to_owned()),
             Self::CommandCompleted { command_id, .. } => ("command", command_id.clone()),
             _ => match self.device() {

@@ -17,6 +17,7 @@ pub mod project;
 pub mod refusal;
 pub mod reply;
 pub mod rule;
+pub mod script;
 pub mod session;
 pub mod text;
 pub mod time;

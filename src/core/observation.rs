@@ -7,6 +7,7 @@ use crate::core::device::{BootIdentity, Facts, Mac, Serial};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
 use crate::core::plan::{SessionId, Token};
+use crate::core::script::{ScriptId, ScriptRun};
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 
@@ -55,6 +56,7 @@ pub enum Observation {
     },
     ScriptAsked(Box<ScriptAsk>),
     Reported(Report),
+    ScriptOutput(Box<ScriptOutput>),
     /// Bytes written or read by the device's running step; telemetry, never an event.
     Progressed {
         session: SessionId,
@@ -181,6 +183,17 @@ pub struct ScriptAsk {
     pub fresh_token: Token,
 }
 
+/// What a script of a session has printed.
+#[derive(Clone, Debug)]
+pub struct ScriptOutput {
+    pub session: SessionId,
+    pub token: Token,
+    pub script: ScriptId,
+    pub text: String,
+    /// There was more.
+    pub truncated: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Report {
     pub session: SessionId,
@@ -215,6 +228,9 @@ pub struct Evidence {
     /// Of the firmware step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareSeen>,
+    /// Of a step of scripts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<ScriptRun>,
     /// Things that were not there and did not stop the step.
     pub warnings: Vec<String>,
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::project::StatusLed;
+use crate::core::script::{FileName, PlannedScript, Scripts};
 use crate::core::text::{is_segment, serde_by_text};
 
 /// One attempt on one device. A `UUIDv7`, so that ids sort by time.
@@ -94,6 +95,48 @@ impl FromStr for StoragePath {
 
 serde_by_text!(SessionId, StoragePath);
 
+/// Part of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    Firmware,
+    Preinstall,
+    Write,
+    Verify,
+    Postinstall,
+}
+
+impl StepName {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Preinstall => "preinstall",
+            Self::Write => "write",
+            Self::Verify => "verify",
+            Self::Postinstall => "postinstall",
+        }
+    }
+}
+
+impl Plan {
+    /// What is to be done, in its order.
+    pub fn steps(&self) -> Vec<StepName> {
+        let ends = !self.scripts.postinstall.is_empty()
+            || self.data_file.is_some()
+            || self.scripts.all().any(|planned| planned.manner.background);
+        [
+            (self.firmware.is_some(), StepName::Firmware),
+            (!self.scripts.preinstall.is_empty(), StepName::Preinstall),
+            (true, StepName::Write),
+            (true, StepName::Verify),
+            (ends, StepName::Postinstall),
+        ]
+        .into_iter()
+        .filter_map(|(is_planned, step)| is_planned.then_some(step))
+        .collect()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub image: Digest,
@@ -107,6 +150,11 @@ pub struct Plan {
     /// Goes into the EEPROM before the image goes onto the medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwarePlan>,
+    #[serde(default, skip_serializing_if = "Scripts::is_empty")]
+    pub scripts: Scripts<PlannedScript>,
+    /// In the root of the boot partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_file: Option<FileName>,
     /// The medium may be a regular file: a simulated device (never a real one).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub regular_file: bool,

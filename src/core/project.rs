@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::core::firmware::Recipe;
 use crate::core::image::Digest;
 use crate::core::plan::StoragePath;
-use crate::core::text::serde_by_text;
+use crate::core::script::{FileName, Scripts};
+use crate::core::text::{is_slug, serde_by_text, slug};
 use crate::core::time::Timestamp;
 
 /// A slug `[a-z0-9-]{1,64}` made from the project's free name.
@@ -22,17 +23,7 @@ impl ProjectId {
 
     /// `Hall 3 / Gateway` becomes `hall-3-gateway`; nothing when no letter or digit is left.
     pub fn from_name(name: &str) -> Option<Self> {
-        let mut slug = String::new();
-        for c in name.chars() {
-            if c.is_ascii_alphanumeric() {
-                slug.push(c.to_ascii_lowercase());
-            } else if !slug.is_empty() && !slug.ends_with('-') {
-                slug.push('-');
-            }
-        }
-        slug.truncate(64);
-        let slug = slug.trim_end_matches('-');
-        (!slug.is_empty()).then(|| Self(slug.to_owned()))
+        slug(name).map(Self)
     }
 }
 
@@ -46,9 +37,11 @@ impl FromStr for ProjectId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fits = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if fits { Ok(Self(text.to_owned())) } else { Err(format!("not a project id [a-z0-9-]{{1,64}}: {text:?}")) }
+        if is_slug(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("not a project id [a-z0-9-]{{1,64}}: {text:?}"))
+        }
     }
 }
 
@@ -168,6 +161,11 @@ pub struct Project {
     pub sizes: Vec<SizedImage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_led: Option<StatusLed>,
+    #[serde(default, skip_serializing_if = "Scripts::is_empty")]
+    pub scripts: Scripts,
+    /// What was assigned to a device is written into this file of its boot partition, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_file: Option<FileName>,
     #[serde(default)]
     pub storage: StoragePath,
     #[serde(default)]

@@ -7,30 +7,10 @@ use crate::core::device::{Facts, Mac};
 use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::ProjectId;
+use crate::core::script::DeviceData;
 use crate::core::time::Timestamp;
 
-/// Part of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepName {
-    Firmware,
-    Preinstall,
-    Write,
-    Verify,
-    Postinstall,
-}
-
-impl StepName {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Firmware => "firmware",
-            Self::Preinstall => "preinstall",
-            Self::Write => "write",
-            Self::Verify => "verify",
-            Self::Postinstall => "postinstall",
-        }
-    }
-}
+pub use crate::core::plan::StepName;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,6 +68,8 @@ pub struct Session {
     pub done: Vec<(StepName, Evidence)>,
     /// Of the boot that led here; a boot file that was cut off may explain a failure.
     pub warnings: Vec<String>,
+    /// What the device is told of itself; the secrets go with its end.
+    pub data: DeviceData,
     pub ended: Option<Ended>,
     pub life: Life,
 }
@@ -123,7 +105,7 @@ impl Session {
         let steps: Vec<Value> = self
             .done
             .iter()
-            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "firmware": evidence.firmware, "warnings": evidence.warnings}))
+            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "firmware": evidence.firmware, "scripts": evidence.scripts, "warnings": evidence.warnings}))
             .collect();
         let ended = self.ended.as_ref();
         json!({
@@ -134,6 +116,8 @@ impl Session {
             "image": self.plan.image,
             "storage": self.plan.storage,
             "firmware": self.plan.firmware,
+            "scripts": self.plan.scripts,
+            "variables": self.data.variables,
             "facts": self.facts,
             "circuit": self.circuit,
             "started_at": self.started_at,

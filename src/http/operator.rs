@@ -42,6 +42,8 @@ pub fn router(operator: Operator) -> Router {
         .route("/projects/{id}", get(project).patch(update_project).delete(delete_project))
         .route("/projects/{id}/activate", post(activate_project))
         .route("/projects/{id}/deactivate", post(deactivate_project))
+        .route("/scripts", get(scripts).post(put_script))
+        .route("/scripts/{id}", get(script).delete(delete_script))
         .route("/rules", get(rules).put(set_rules))
         .route("/rules/test", post(test_rules))
         .route("/images", get(images::list).post(images::upload))
@@ -60,6 +62,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/devices/{id}/unassign", post(unassign_device))
         .route("/sessions", get(sessions))
         .route("/sessions/{id}", get(session))
+        .route("/sessions/{id}/output", get(output))
         .route("/events", get(events::page))
         .route("/events/stream", get(events::stream))
         .fallback(missing);
@@ -188,6 +191,27 @@ async fn deactivate_project(state: State<Operator>, headers: HeaderMap, Path(id)
     order(state, headers, "project.deactivate", json!({"project": id})).await
 }
 
+async fn scripts(state: State<Operator>, headers: HeaderMap) -> Response {
+    order(state, headers, "script.list", json!({})).await
+}
+
+async fn put_script(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+    order(state, headers, "script.put", Value::Object(params)).await
+}
+
+/// With its text.
+async fn script(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let missing = || Refusal::not_found("script", &id);
+    let all = operator.ledger.scripts().await?;
+    let script = all.into_iter().find(|script| script.id.as_str() == id).ok_or_else(missing)?;
+    let text = operator.ledger.script_text(script.id.clone(), script.revision).await?.ok_or_else(missing)?;
+    Ok(Json(json!({"script": script, "text": text})))
+}
+
+async fn delete_script(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "script.delete", json!({"script": id})).await
+}
+
 async fn rules(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "rules.get", json!({})).await
 }
@@ -306,4 +330,11 @@ async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Re
     let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
     let timeline = operator.ledger.timeline_of(&session).await?;
     Ok(Json(json!({"session": session.shown(), "timeline": timeline})))
+}
+
+/// What the scripts of a session have printed.
+async fn output(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let id = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
+    let outputs = operator.ledger.script_outputs(id).await?;
+    Ok(Json(json!({"session": id, "output": outputs})))
 }

@@ -12,12 +12,14 @@ use crate::core::floor::Device;
 use crate::core::image::Image;
 use crate::core::plan::SessionId;
 use crate::core::project::Project;
+use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, journal, open_reader, outbox, query, tables, timeline};
+use crate::store::{StoreError, journal, open_reader, outbox, query, scripts, tables, timeline};
 
 pub use crate::store::query::SessionFilter;
+pub use crate::store::scripts::Output;
 
 const CONNECTIONS: usize = 2;
 
@@ -101,6 +103,20 @@ impl Ledger {
         let (mac, started) = (session.mac, session.started_at);
         let ended = session.ended.as_ref().map(|ended| ended.at);
         self.readers.ask(move |connection| timeline::of_session(connection, mac, started, ended)).await
+    }
+
+    /// The text of a script as it was at a revision.
+    pub async fn script_text(&self, id: ScriptId, revision: u64) -> Result<Option<String>, SubmitError> {
+        self.readers.ask(move |connection| scripts::text(connection, &id, revision)).await
+    }
+
+    pub async fn scripts(&self) -> Result<Vec<Script>, SubmitError> {
+        self.readers.ask(scripts::all).await
+    }
+
+    /// What the scripts of a session have printed.
+    pub async fn script_outputs(&self, session: SessionId) -> Result<Vec<Output>, SubmitError> {
+        self.readers.ask(move |connection| scripts::outputs(connection, session)).await
     }
 
     /// Devices in the order of their MAC, after one.

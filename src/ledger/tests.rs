@@ -138,6 +138,7 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Dropped),
+        scripts: Vec::new(),
         firmware: None,
         warnings: Vec::new(),
     };
@@ -295,6 +296,7 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
         bytes: Some(1024),
         sha256: Some(Digest::new([1; 32])),
         cache: Some(Cache::Direct),
+        scripts: Vec::new(),
         firmware: Some(FirmwareSeen { version_before: Some("x".to_owned()), ..FirmwareSeen::default() }),
         warnings: Vec::new(),
     };

@@ -17,13 +17,14 @@ use crate::core::floor::{Fact, Floor, Note};
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
+use crate::core::script::ScriptId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
 use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
 use crate::store::inbox::{self, Answered};
-use crate::store::{StoreError, journal, tables};
+use crate::store::{StoreError, journal, scripts, tables};
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
@@ -62,6 +63,7 @@ struct Draft {
     firmware: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
     rules: bool,
+    scripts: BTreeSet<ScriptId>,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
     kept: Vec<(Command, Answered)>,
@@ -82,6 +84,7 @@ impl Draft {
         self.firmware.extend(touched.firmware);
         self.alarms.extend(touched.alarm);
         self.rules |= touched.rules;
+        self.scripts.extend(touched.script);
         if let Fact::Note(note) = fact {
             self.notes.push(note.clone());
         }
@@ -274,6 +277,9 @@ impl Writer {
         for id in &draft.projects {
             tables::save_project(&transaction, id, self.floor.project(id))?;
         }
+        for id in &draft.scripts {
+            scripts::save(&transaction, id, self.floor.script(id))?;
+        }
         if draft.rules {
             tables::save_rules(&transaction, self.floor.rules())?;
         }
@@ -391,6 +397,7 @@ impl Writer {
             Input::Observed(Observation::BootFiles { address, .. }) => {
                 self.floor.addresses().mac_of(*address).map_or(Ok(()), |mac| self.warm_device(mac))
             }
+            Input::Observed(Observation::ScriptOutput(output)) => self.warm_session(output.session),
             Input::Observed(Observation::Reported(report)) => self.warm_session(report.session),
             Input::Observed(Observation::Progressed { session, .. } | Observation::ImageFlow { session, .. }) => {
                 self.warm_session(*session)

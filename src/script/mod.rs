@@ -12,8 +12,9 @@ use crate::core::firmware::FirmwarePlan;
 use crate::core::image::Compression;
 use crate::core::plan::StoragePath;
 use crate::core::refusal::Refusal;
-use crate::core::session::Session;
-use crate::script::quote::assignment;
+use crate::core::script::{FileName, OnFailure, PlannedScript};
+use crate::core::session::{Session, StepName};
+use crate::script::quote::{assignment, variable};
 
 /// The path of a session on the device side of the station, below which its image and its reports are.
 pub const SESSIONS: &str = "/device/v1/sessions";
@@ -24,6 +25,8 @@ const PROVISION: &str = concat!(
     include_str!("step/base.sh"),
     include_str!("step/check.sh"),
     include_str!("step/firmware.sh"),
+    include_str!("step/scripts.sh"),
+    include_str!("step/data.sh"),
     include_str!("step/write.sh"),
     include_str!("step/verify.sh"),
     include_str!("step/finish.sh"),
@@ -66,6 +69,7 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("SESSION", &session.id.to_string()),
         assignment("TOKEN", session.token.as_str()),
         assignment("IMAGE_URL", &format!("{base}/image")),
+        assignment("SCRIPTS_URL", &format!("{base}/scripts")),
         assignment("REPORT_URL", &format!("{base}/report")),
         assignment("PROGRESS_URL", &format!("{base}/progress")),
         assignment("PROGRESS_SECONDS", &setting.progress_seconds.max(1).to_string()),
@@ -73,6 +77,7 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
         assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
         firmware(plan.firmware.as_ref(), &base),
+        scripts(session),
         assignment("STATUS_LED", &plan.status_led.map(|led| led.gpio.to_string()).unwrap_or_default()),
         assignment("STATUS_ON_SUCCESS", if plan.status_led.is_some_and(|led| led.on_success) { "1" } else { "0" }),
         assignment("REGULAR_FILE", if plan.regular_file { "yes" } else { "no" }),
@@ -112,6 +117,36 @@ pub fn refuse(refusal: &Refusal) -> String {
 fn partition(storage: &StoragePath, number: u8) -> String {
     let separator = if storage.as_str().ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
     format!("{storage}{separator}{number}")
+}
+
+/// What runs before and after, one a line: `ID fail|warn yes|no SECONDS`, all of it words without blanks; what the
+/// device is told of itself; and the file that it goes into.
+fn scripts(session: &Session) -> String {
+    let lines = |planned: &[PlannedScript]| -> String {
+        let line = |PlannedScript { script, manner, .. }: &PlannedScript| {
+            let on_failure = match manner.on_failure {
+                OnFailure::Fail => "fail",
+                OnFailure::Warn => "warn",
+            };
+            let background = if manner.background { "yes" } else { "no" };
+            format!("{script} {on_failure} {background} {}\n", manner.timeout_s)
+        };
+        planned.iter().map(line).collect()
+    };
+    let plan = &session.plan;
+    let data: serde_json::Map<_, _> =
+        session.data.all().map(|(name, value)| (name.to_string(), value.into())).collect();
+    let names: Vec<&str> = session.data.all().map(|(name, _)| name.as_str()).collect();
+    [
+        assignment("PREINSTALL", &lines(&plan.scripts.preinstall)),
+        assignment("POSTINSTALL", &lines(&plan.scripts.postinstall)),
+        assignment("ENDS", if plan.steps().contains(&StepName::Postinstall) { "yes" } else { "no" }),
+        assignment("DATA_FILE", plan.data_file.as_ref().map(FileName::as_str).unwrap_or_default()),
+        assignment("DATA", &format!("{:#}\n", serde_json::Value::Object(data))),
+        assignment("DATA_NAMES", &names.join(" ")),
+        session.data.all().map(|(name, value)| variable(name, value)).collect(),
+    ]
+    .concat()
 }
 
 #[cfg(test)]

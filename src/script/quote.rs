@@ -1,11 +1,23 @@
 //! The only place where a value meets a quote: whatever a value holds, to the shell it is one word of data.
 
+use crate::core::script::VariableName;
+
 /// `NAME='value'` and a line feed.
 ///
 /// Inside single quotes a POSIX shell knows no special character but the closing quote, line feeds included. A NUL
 /// cannot be in a word of the shell at all; it becomes the replacement character.
 pub fn assignment(name: &'static str, value: &str) -> String {
     debug_assert!(name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+    quoted(name, value)
+}
+
+/// The same for a variable of a device, whose name was checked when it was read.
+pub fn variable(name: &VariableName, value: &str) -> String {
+    // Our own variables have no such prefix; scripts get the bare name.
+    quoted(&format!("DATA_{name}"), value)
+}
+
+fn quoted(name: &str, value: &str) -> String {
     let value = value.replace('\0', "\u{fffd}").replace('\'', r"'\''");
     format!("{name}='{value}'\n")
 }

@@ -2,6 +2,7 @@
 //! of a few lines, onto a plain file.
 
 mod firmware;
+mod site;
 mod station;
 mod world;
 
@@ -292,7 +293,7 @@ fn the_shell_is_clean_in_the_eyes_of_three_parsers_and_shellcheck() {
     let folder = tempfile::tempdir().unwrap();
     let setting = Setting { server: "192.168.5.1:8080".parse().unwrap(), progress_seconds: 5 };
     let scripts = [
-        ("provision", render(&setting, Serial(1), &Job::raw(512).session())),
+        ("provision", render(&setting, Serial(1), &site::everything().session())),
         ("refuse", refuse(&Refusal::new(409, "no_project", "nothing"))),
     ];
     for (name, script) in scripts {

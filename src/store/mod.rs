@@ -4,6 +4,7 @@ pub mod inbox;
 pub mod journal;
 pub mod outbox;
 pub mod query;
+pub mod scripts;
 pub mod tables;
 pub mod timeline;
 
@@ -13,8 +14,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("migration/001.sql"), include_str!("migration/002.sql"), include_str!("migration/003.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("migration/001.sql"),
+    include_str!("migration/002.sql"),
+    include_str!("migration/003.sql"),
+    include_str!("migration/004.sql"),
+];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {

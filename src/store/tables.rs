@@ -14,9 +14,10 @@ use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rules;
+use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, outbox, timeline};
+use crate::store::{StoreError, outbox, scripts, timeline};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -33,6 +34,9 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         floor.learn_rules(from_json("meta", &rules)?);
     }
     load_firmware(connection, &mut floor)?;
+    for script in scripts::all(connection)? {
+        floor.learn_script(script);
+    }
     load_addresses(connection, &mut floor)?;
     let mut alarms = connection.prepare("SELECT code, detail FROM alarm")?;
     for row in alarms.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
@@ -87,11 +91,15 @@ fn from_json<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, 
     serde_json::from_str(text).map_err(|error| StoreError::Damaged { table, what: error.to_string() })
 }
 
-fn to_json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
+pub fn to_json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged { table, what: error.to_string() })
 }
 
-fn bodies<T: DeserializeOwned>(connection: &Connection, table: &'static str, sql: &str) -> Result<Vec<T>, StoreError> {
+pub fn bodies<T: DeserializeOwned>(
+    connection: &Connection,
+    table: &'static str,
+    sql: &str,
+) -> Result<Vec<T>, StoreError> {
     let mut statement = connection.prepare(sql)?;
     let texts: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     texts.iter().map(|text| from_json(table, text)).collect()
@@ -225,6 +233,8 @@ struct SessionBody {
     done: Vec<(StepName, Evidence)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    #[serde(default, skip_serializing_if = "DeviceData::is_empty")]
+    data: DeviceData,
 }
 
 pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
@@ -235,6 +245,7 @@ pub fn save_session(connection: &Connection, session: &Session) -> Result<(), St
         running: session.running,
         done: session.done.clone(),
         warnings: session.warnings.clone(),
+        data: session.data.clone(),
     };
     let ended = session.ended.as_ref();
     connection
@@ -332,6 +343,7 @@ impl SessionRow {
             running: body.running,
             done: body.done,
             warnings: body.warnings,
+            data: body.data,
             ended: outcome.map(|outcome| Ended {
                 outcome,
                 at: Timestamp::from_millis(self.ended_at.unwrap_or_default()),
@@ -377,6 +389,10 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             )?;
             Ok(())
         }
+        Note::ScriptText { script, revision, text } => scripts::save_text(connection, script, *revision, text),
+        Note::ScriptOutput { session, script, text, truncated } => {
+            scripts::save_output(connection, *session, script, (text, *truncated), at)
+        }
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }
@@ -386,6 +402,8 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::Settled { .. }
         | Note::BootWarned { .. }
         | Note::TokenIssued { .. }
+        | Note::DataAssigned { .. }
+        | Note::DataIssued { .. }
         | Note::Sign { .. }
         | Note::Flow { .. } => Ok(()),
     }

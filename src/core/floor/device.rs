@@ -14,6 +14,7 @@ use crate::core::plan::SessionId;
 use crate::core::project::{Again, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::rule::{Choice, Known};
+use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
 use crate::core::view::BootProject;
@@ -48,6 +49,9 @@ pub struct Device {
     /// The project that it gets whatever the rules say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assigned: Option<ProjectId>,
+    /// What it is told of itself at its next session.
+    #[serde(default, skip_serializing_if = "DeviceData::is_empty")]
+    pub data: DeviceData,
     pub open_session: Option<SessionId>,
     /// When it was last refused, by code.
     pub refused: BTreeMap<String, Timestamp>,
@@ -86,6 +90,7 @@ impl Device {
             finished: false,
             authorized: false,
             assigned: None,
+            data: DeviceData { variables: BTreeMap::new(), secrets: BTreeMap::new() },
             open_session: None,
             refused: BTreeMap::new(),
             boot_warnings: Vec::new(),
@@ -111,6 +116,8 @@ impl Device {
             "finished": self.finished,
             "authorized": self.authorized,
             "assigned": self.assigned,
+            "variables": self.data.variables,
+            "secrets": self.data.secrets.keys().collect::<Vec<_>>(),
             "open_session": self.open_session,
             "warnings": self.boot_warnings,
             "boot": self.boot,
@@ -262,12 +269,13 @@ impl Floor {
                     session.life.last_sign = at;
                 }
             }
-            Event::StepCompleted { step, bytes, sha256, cache, firmware, warnings, .. } => {
+            Event::StepCompleted { step, bytes, sha256, cache, firmware, scripts, warnings, .. } => {
                 let evidence = Evidence {
                     bytes: *bytes,
                     sha256: *sha256,
                     cache: *cache,
                     firmware: firmware.clone(),
+                    scripts: scripts.clone(),
                     warnings: warnings.clone(),
                 };
                 if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
@@ -317,6 +325,7 @@ impl Floor {
             running: None,
             done: Vec::new(),
             warnings: warnings.clone(),
+            data: DeviceData::default(),
             ended: None,
             life: Life { last_sign: at, last_byte: at, ..Life::default() },
         };
@@ -338,6 +347,7 @@ impl Floor {
         }
         if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
             session.running = None;
+            session.data.secrets.clear();
             session.ended = Some(Ended {
                 outcome,
                 at,

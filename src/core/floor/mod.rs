@@ -10,6 +10,7 @@ mod dhcp;
 mod firmware;
 mod report;
 mod rules;
+mod scripts;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -30,6 +31,7 @@ use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::rule::Rules;
+use crate::core::script::{DeviceData, Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
@@ -120,6 +122,29 @@ pub enum Note {
         session: SessionId,
         token: Token,
     },
+    /// What a device is told of itself; some of it is secret.
+    DataAssigned {
+        mac: Mac,
+        data: DeviceData,
+    },
+    /// The same, for its session.
+    DataIssued {
+        session: SessionId,
+        data: DeviceData,
+    },
+    /// The text of a script, too long for an event.
+    ScriptText {
+        script: ScriptId,
+        revision: u64,
+        text: String,
+    },
+    /// What a script of a session has printed.
+    ScriptOutput {
+        session: SessionId,
+        script: ScriptId,
+        text: String,
+        truncated: bool,
+    },
     /// Rows of the device's timeline.
     Timeline {
         mac: Mac,
@@ -191,6 +216,7 @@ pub struct Floor {
     settings: Settings,
     projects: BTreeMap<ProjectId, Project>,
     rules: Rules,
+    scripts: BTreeMap<ScriptId, Script>,
     images: BTreeMap<Digest, Image>,
     firmware: BTreeMap<Digest, Firmware>,
     edits: firmware::Edits,
@@ -210,6 +236,7 @@ impl Floor {
             settings,
             projects: BTreeMap::new(),
             rules: Rules::default(),
+            scripts: BTreeMap::new(),
             images: BTreeMap::new(),
             firmware: BTreeMap::new(),
             edits: BTreeMap::new(),
@@ -273,6 +300,14 @@ impl Floor {
 
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    pub fn script(&self, id: &ScriptId) -> Option<&Script> {
+        self.scripts.get(id)
+    }
+
+    pub fn learn_script(&mut self, script: Script) {
+        self.scripts.insert(script.id.clone(), script);
     }
 
     pub fn learn_rules(&mut self, rules: Rules) {
@@ -342,6 +377,7 @@ impl Floor {
             Observation::ConsoleText { mac, lines } => Ok(Decision::noted(self.console_text(*mac, lines, now))),
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
+            Observation::ScriptOutput(output) => self.script_output(output).map(Decision::noted),
             Observation::Progressed { session, token, .. } => self.progressed(*session, token),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
@@ -424,6 +460,12 @@ impl Floor {
             Event::ProjectDeleted { project } => {
                 self.projects.remove(project);
             }
+            Event::ScriptAdded(script) => {
+                self.scripts.insert(script.id.clone(), script.clone());
+            }
+            Event::ScriptRemoved { script } => {
+                self.scripts.remove(script);
+            }
             Event::RulesChanged { revision, rules } => {
                 self.rules = Rules { revision: *revision, rules: rules.clone() };
             }
@@ -483,8 +525,19 @@ impl Floor {
             }
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
+            Note::DataAssigned { mac, data } => {
+                if let Some(device) = self.devices.get_mut(mac) {
+                    device.data = data.clone();
+                }
+            }
+            Note::DataIssued { session, data } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.data = data.clone();
+                }
+            }
             Note::BootWarned { mac, session, text } => self.warned(*mac, *session, text),
-            Note::Timeline { .. } | Note::LateReport { .. } => {}
+            // Rows of their own.
+            Note::Timeline { .. } | Note::LateReport { .. } | Note::ScriptText { .. } | Note::ScriptOutput { .. } => {}
         }
     }
 }
@@ -499,6 +552,7 @@ pub struct Touched {
     pub firmware: Option<Digest>,
     pub alarm: Option<String>,
     pub rules: bool,
+    pub script: Option<ScriptId>,
 }
 
 impl Fact {
@@ -516,6 +570,9 @@ impl Fact {
                 Event::ProjectActivated { project, .. }
                 | Event::ProjectDeactivated { project, .. }
                 | Event::ProjectDeleted { project } => Touched { project: Some(project.clone()), ..nothing },
+                Event::ScriptAdded(Script { id, .. }) | Event::ScriptRemoved { script: id } => {
+                    Touched { script: Some(id.clone()), ..nothing }
+                }
                 Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }
@@ -531,7 +588,10 @@ impl Fact {
             Self::Note(Note::BootWarned { mac, session, .. }) => {
                 Touched { device: Some(*mac), session: *session, ..nothing }
             }
-            Self::Note(Note::TokenIssued { session, .. }) => Touched { session: Some(*session), ..nothing },
+            Self::Note(Note::DataAssigned { mac, .. }) => Touched { device: Some(*mac), ..nothing },
+            Self::Note(Note::TokenIssued { session, .. } | Note::DataIssued { session, .. }) => {
+                Touched { session: Some(*session), ..nothing }
+            }
             Self::Note(_) => nothing,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
-use crate::core::floor::{Decision, Fact, Floor, Note, firmware};
+use crate::core::floor::{Decision, Fact, Floor, Note, firmware, scripts};
 use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
@@ -47,6 +47,10 @@ impl Floor {
                 let session = ask.fresh_session;
                 facts.push(started);
                 facts.push(Note::TokenIssued { session, token: ask.fresh_token.clone() }.into());
+                let data = self.devices.get(&mac).map(|device| device.data.clone()).unwrap_or_default();
+                if !data.is_empty() {
+                    facts.push(Note::DataIssued { session, data }.into());
+                }
                 facts.push(Self::script_moment(mac, "started", now));
                 Ok(self.with_session(facts, session, now))
             }
@@ -168,13 +172,15 @@ impl Floor {
             raw_size_bytes: image.raw_size_bytes,
             storage: project.storage.clone(),
             status_led: project.status_led,
+            scripts: self.plan_scripts(project)?,
+            data_file: project.data_file.clone(),
             firmware: None,
             regular_file: ask.facts.simulated,
         })
     }
 
     /// The session of a report whose token is right.
-    fn session_of(&self, id: SessionId, token: &Token) -> Result<&Session, Refusal> {
+    pub(super) fn session_of(&self, id: SessionId, token: &Token) -> Result<&Session, Refusal> {
         let session = self.sessions.get(&id).ok_or_else(|| Refusal::not_found("session", id))?;
         if !session.token.matches(token) {
             return Err(Refusal::new(401, "bad_token", format!("the token is not that of session {id}")));
@@ -219,29 +225,23 @@ impl Floor {
         if session.current_step() == Some(step) || session.has_done(step) {
             return Ok(Decision::noted(vec![Note::Sign { session: session.id }.into()]));
         }
-        self.may_run(session, step)?;
+        Self::may_run(session, step)?;
         Ok(Decision::noted(vec![Event::StepStarted { device: self.reference_in(session), step }.into()]))
     }
 
-    fn may_run(&self, session: &Session, step: StepName) -> Result<(), Refusal> {
+    /// The steps of a plan come in their order, each once.
+    fn may_run(session: &Session, step: StepName) -> Result<(), Refusal> {
         let wrong = |why: String| Err(Refusal::new(409, "wrong_state", why));
         if let Some(running) = session.current_step().filter(|running| *running != step) {
             return wrong(format!("step {} is not done yet", running.as_str()));
         }
-        match step {
-            StepName::Firmware if session.plan.firmware.is_some() => match session.done.is_empty() {
-                true => Ok(()),
-                false => wrong("the EEPROM is written before anything else".to_owned()),
-            },
-            StepName::Write if session.plan.firmware.is_some() && !session.has_done(StepName::Firmware) => {
-                wrong("the EEPROM is written before the medium".to_owned())
-            }
-            StepName::Write => Ok(()),
-            StepName::Verify if session.has_done(StepName::Write) => Ok(()),
-            StepName::Verify => wrong("nothing was written that could be verified".to_owned()),
-            StepName::Firmware | StepName::Preinstall | StepName::Postinstall => {
-                wrong(format!("the plan of this session has no step {}", step.as_str()))
-            }
+        let steps = session.plan.steps();
+        let Some(at) = steps.iter().position(|planned| *planned == step) else {
+            return wrong(format!("the plan of this session has no step {}", step.as_str()));
+        };
+        match steps[..at].iter().find(|before| !session.has_done(**before)) {
+            Some(before) => wrong(format!("step {} comes before {}", before.as_str(), step.as_str())),
+            None => Ok(()),
         }
     }
 
@@ -255,7 +255,7 @@ impl Floor {
         if session.has_done(step) {
             return Ok(Decision::noted(vec![Note::Sign { session: session.id }.into()]));
         }
-        self.may_run(session, step)?;
+        Self::may_run(session, step)?;
         if let Err(fault) = proves(&session.plan, step, evidence) {
             return match fault.status {
                 400 => Err(fault),
@@ -280,6 +280,7 @@ impl Floor {
                 sha256: evidence.sha256,
                 cache: evidence.cache,
                 firmware: evidence.firmware.clone(),
+                scripts: evidence.scripts.clone(),
                 warnings: evidence.warnings.clone(),
             }
             .into(),
@@ -291,8 +292,9 @@ impl Floor {
     fn finished(&self, session: &Session, now: Timestamp) -> Result<Decision, Refusal> {
         let proof = Self::evidence(session, StepName::Verify)
             .and_then(|evidence| Some((evidence.sha256?, evidence.bytes?, evidence.cache?)));
-        let Some((sha256, bytes, cache)) = proof.filter(|_| session.running.is_none()) else {
-            return Err(Refusal::new(409, "wrong_state", "a session finishes after its medium was read back"));
+        let is_done = session.plan.steps().into_iter().all(|step| session.has_done(step));
+        let Some((sha256, bytes, cache)) = proof.filter(|_| is_done && session.running.is_none()) else {
+            return Err(Refusal::new(409, "wrong_state", "a session finishes after all of its steps"));
         };
         Ok(Decision::noted(vec![
             Event::DeviceProvisioned {
@@ -412,6 +414,6 @@ fn proves(plan: &Plan, step: StepName, evidence: &Evidence) -> Result<(), Refusa
             Ok(())
         }
         StepName::Firmware => firmware::proves(plan, evidence),
-        StepName::Preinstall | StepName::Postinstall => Ok(()),
+        StepName::Preinstall | StepName::Postinstall => scripts::proves(plan, step, evidence),
     }
 }

@@ -1,10 +1,9 @@
-//! Rules and assignments: how they are set, and what they would say of a device.
+//! Rules: how they are set, and what they would say of a device.
 
 use serde_json::{Value, json};
 
-use crate::core::command::{Command, DeviceAssign, RulesSet, RulesTest};
-use crate::core::device::Mac;
-use crate::core::event::{DeviceRef, Event};
+use crate::core::command::{RulesSet, RulesTest};
+use crate::core::event::Event;
 use crate::core::floor::Floor;
 use crate::core::floor::command::Effect;
 use crate::core::project::ProjectId;
@@ -110,33 +109,5 @@ impl Floor {
             known.circuit.clone_from(&asked.circuit);
         }
         known
-    }
-
-    /// Before it was ever seen, too.
-    pub(super) fn assign(&self, wanted: &DeviceAssign, command: &Command) -> Result<Effect, Refusal> {
-        let mac = wanted.device;
-        if !mac.is_unicast() {
-            return Err(Refusal::invalid("/params/device", format!("{mac} names no device")));
-        }
-        let Some(project) = &wanted.project else {
-            return Err(Refusal::invalid("/params/project", "an assignment needs a project"));
-        };
-        if !self.projects.contains_key(project) {
-            return Err(Refusal::invalid("/params/project", format!("there is no project {project}")));
-        }
-        let device = DeviceRef { project: Some(project.clone()), ..self.reference(mac) };
-        let assigned = Event::DeviceAssigned { device, by: command.actor.id.clone() };
-        Ok((vec![assigned.into()], json!({"device": mac, "project": project})))
-    }
-
-    pub(super) fn unassign(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
-        let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
-        let facts = match &device.assigned {
-            None => Vec::new(),
-            Some(_) => {
-                vec![Event::DeviceUnassigned { device: self.reference(mac), by: command.actor.id.clone() }.into()]
-            }
-        };
-        Ok((facts, json!({"device": mac, "project": null})))
     }
 }

@@ -16,6 +16,8 @@ fn project(id: &str, active: bool) -> (ProjectId, Project) {
         image: Digest::new([1; 32]),
         sizes: Vec::new(),
         status_led: None,
+        scripts: crate::core::script::Scripts::default(),
+        data_file: None,
         storage: crate::core::plan::StoragePath::default(),
         boot: None,
         firmware: None,

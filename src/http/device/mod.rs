@@ -6,6 +6,7 @@ mod flow;
 mod form;
 mod query;
 mod report;
+mod scripts;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -130,7 +131,9 @@ pub fn router(device: Device) -> Router {
         .route(&session("firmware"), get(give_firmware))
         .route(&session("report"), post(take_report))
         .route(&session("progress"), post(take_progress))
+        .route(&session("scripts/{script}"), get(scripts::give))
         .layer(DefaultBodyLimit::max(MAX_REPORT))
+        .route(&session("scripts/{script}/output"), post(scripts::take_output).layer(scripts::limit()))
         .with_state(device)
 }
 

@@ -3,6 +3,7 @@
 use crate::core::firmware::FirmwareSeen;
 use crate::core::observation::{Cache, Evidence, Reported};
 use crate::core::refusal::Refusal;
+use crate::core::script::ScriptRun;
 use crate::core::session::StepName;
 use crate::http::device::form::{pairs, tidy};
 
@@ -19,6 +20,8 @@ const NAMES: [&str; 11] = [
     "version_after",
     "skipped",
 ];
+/// These may come more than once.
+const REPEATED: [&str; 2] = ["warning", "script"];
 const STEPS: [StepName; 5] =
     [StepName::Firmware, StepName::Preinstall, StepName::Write, StepName::Verify, StepName::Postinstall];
 const LONGEST_DETAIL: usize = 2000;
@@ -26,7 +29,7 @@ const LONGEST_WARNING: usize = 300;
 const LONGEST_VERSION: usize = 100;
 const MOST_WARNINGS: usize = 16;
 
-/// The fields of a form, each at most once but for `warning`.
+/// The fields of a form, each at most once but for `warning` and `script`.
 struct Fields(Vec<(String, String)>);
 
 pub fn parse(body: &str) -> Result<Reported, Refusal> {
@@ -54,7 +57,7 @@ impl Fields {
     fn read(body: &str, names: &[&str]) -> Result<Self, Refusal> {
         let fields = pairs(body);
         for (at, (name, _)) in fields.iter().enumerate() {
-            let warning = name == "warning" && names == NAMES;
+            let warning = REPEATED.contains(&name.as_str()) && names == NAMES;
             if !warning && !names.contains(&name.as_str()) {
                 return Err(Refusal::invalid(&format!("/{}", tidy(name, 64)), "a report has no such field"));
             }
@@ -114,6 +117,27 @@ impl Fields {
         Ok((seen != FirmwareSeen::default()).then_some(seen))
     }
 
+    /// `script=ID EXIT SECONDS yes|no`: how each has ended, and whether it was cut off.
+    fn scripts(&self) -> Result<Vec<ScriptRun>, Refusal> {
+        let read = |text: &str| {
+            let words: Vec<&str> = text.split(' ').collect();
+            let &[script, exit, seconds, timed_out] = words.as_slice() else { return None };
+            Some(ScriptRun {
+                script: script.parse().ok()?,
+                exit: exit.parse().ok()?,
+                duration_s: seconds.parse().ok()?,
+                timed_out: match timed_out {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return None,
+                },
+            })
+        };
+        let told = self.0.iter().filter(|(name, _)| name == "script").take(MOST_WARNINGS);
+        let wrong = |text: &str| Refusal::invalid("/script", format!("not id, exit, seconds and yes or no: {text:?}"));
+        told.map(|(_, text)| read(text).ok_or_else(|| wrong(text))).collect()
+    }
+
     fn evidence(&self) -> Result<Evidence, Refusal> {
         let sha256 = self.optional("sha256").map(str::parse).transpose();
         let cache = match self.optional("cache") {
@@ -131,6 +155,7 @@ impl Fields {
             sha256: sha256.map_err(|wrong: String| Refusal::invalid("/sha256", wrong))?,
             cache,
             firmware: self.firmware()?,
+            scripts: self.scripts()?,
             warnings: warnings.take(MOST_WARNINGS).map(|(_, text)| tidy(text, LONGEST_WARNING)).collect(),
         })
     }
@@ -189,6 +214,19 @@ mod tests {
     }
 
     #[test]
+    fn a_step_of_scripts_tells_how_each_has_ended() {
+        let report = "step=preinstall&state=completed&script=burn-in%200%2012%20no&script=leds+124+300+yes";
+        let Reported::StepCompleted { evidence, .. } = parse(report).unwrap() else { panic!("not completed") };
+        let run = |id: &str, exit, duration_s, timed_out| ScriptRun {
+            script: id.parse().unwrap(),
+            exit,
+            duration_s,
+            timed_out,
+        };
+        assert_eq!(evidence.scripts, [run("burn-in", 0, 12, false), run("leds", 124, 300, true)]);
+    }
+
+    #[test]
     fn what_is_wrong_in_a_report_is_pointed_at() {
         for (body, pointer) in [
             ("", "/state"),
@@ -202,6 +240,7 @@ mod tests {
             ("state=completed&step=verify&cache=maybe", "/cache"),
             ("state=completed&step=firmware&built_before=-1", "/built_before"),
             ("state=completed&step=firmware&skipped=1", "/skipped"),
+            ("state=completed&step=preinstall&script=a+b", "/script"),
             ("state=failed&step=write", "/code"),
             ("state=failed&step=write&code=a+b", "/code"),
         ] {

@@ -61,6 +61,18 @@ report() {
     esac
 }
 
+# completed FIELD..: a step is done; with what it has warned of.
+completed() {
+    set -- "$@" state=completed
+    if [ -e "$WORK/warnings" ]; then
+        while IFS= read -r completed_warning; do
+            set -- "$@" "warning=$completed_warning"
+        done <"$WORK/warnings"
+        rm -f "$WORK/warnings"
+    fi
+    report "$@"
+}
+
 # fail STEP CODE DETAIL: tells the station, and ends.
 fail() {
     end_progress

@@ -6,14 +6,16 @@ provision() {
     export LC_ALL=C SERIAL SERVER STORAGE PART1 PART2
     DISK_STAT=/sys/block/${STORAGE##*/}/stat
     WORK=$(mktemp -d "${TMPDIR:-/tmp}/bootline.XXXXXX") || exit 1
-    trap 'end_progress; status_end 0; rm -rf "$WORK"' EXIT
+    trap 'end_progress; end_background; status_end 0; rm -rf "$WORK"' EXIT
     trap 'exit 1' HUP INT TERM
     say "Provisioning $SERIAL: session $SESSION"
     status_begin
     check
     firmware
+    preinstall
     write
     verify
+    postinstall
     report state=finished
     led none 1 || :
     status_end 1

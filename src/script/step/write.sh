@@ -25,13 +25,7 @@ write() {
         fail write write.medium "$(last_words "$WORK/dd.err")"
     sync
     end_progress
-    set -- step=write state=completed "bytes=$RAW_SIZE"
-    if [ -e "$WORK/warnings" ]; then
-        while IFS= read -r write_warning; do
-            set -- "$@" "warning=$write_warning"
-        done <"$WORK/warnings"
-    fi
-    report "$@"
+    completed step=write "bytes=$RAW_SIZE"
 }
 
 # Faster writing on some media. Never trusted to leave zeros behind (eMMC may keep the old data).

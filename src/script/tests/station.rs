@@ -30,11 +30,15 @@ pub struct Image {
     /// The EEPROM image; the first so many downloads of it are cut off in the middle.
     pub firmware: Vec<u8>,
     pub cuts: usize,
+    /// By their ids.
+    pub scripts: BTreeMap<String, String>,
 }
 
 pub struct Station {
     pub address: SocketAddr,
     pub reports: Arc<Mutex<Vec<Form>>>,
+    /// What scripts have printed: id and text.
+    pub outputs: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 type Answers = dyn Fn(&Form, usize) -> Say + Send + Sync;
@@ -42,6 +46,7 @@ type Answers = dyn Fn(&Form, usize) -> Say + Send + Sync;
 struct World {
     image: Image,
     reports: Arc<Mutex<Vec<Form>>>,
+    outputs: Arc<Mutex<Vec<(String, String)>>>,
     answer: Box<Answers>,
     progress: Mutex<(Sender<Form>, Option<Receiver<Form>>)>,
     downloads: AtomicUsize,
@@ -52,6 +57,7 @@ struct Request {
     path: String,
     authorised: bool,
     form: Form,
+    body: String,
 }
 
 impl Station {
@@ -59,11 +65,13 @@ impl Station {
     pub fn start(image: Image, answer: impl Fn(&Form, usize) -> Say + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let outputs = Arc::default();
         let reports = Arc::new(Mutex::new(Vec::new()));
         let (sender, receiver) = channel();
         let world = Arc::new(World {
             image,
             reports: Arc::clone(&reports),
+            outputs: Arc::clone(&outputs),
             answer: Box::new(answer),
             progress: Mutex::new((sender, Some(receiver))),
             downloads: AtomicUsize::new(0),
@@ -75,7 +83,7 @@ impl Station {
                 thread::spawn(move || serve(&world, stream));
             }
         });
-        Self { address, reports }
+        Self { address, reports, outputs }
     }
 
     /// `write started`, `write completed`, .., `finished`, `write failed storage.missing`
@@ -96,6 +104,20 @@ fn serve(world: &World, stream: TcpStream) {
     let end = request.path.rsplit('/').next().unwrap_or_default().to_owned();
     if !request.authorised {
         return answer(stream, "401 Unauthorized", b"no token");
+    }
+    let parts: Vec<&str> = request.path.split('/').collect();
+    match parts.as_slice() {
+        [.., "scripts", id] => {
+            return match world.image.scripts.get(*id) {
+                Some(text) => answer(stream, "200 OK", text.as_bytes()),
+                None => answer(stream, "404 Not Found", b""),
+            };
+        }
+        [.., "scripts", id, "output"] => {
+            world.outputs.lock().unwrap().push(((*id).to_owned(), request.body));
+            return answer(stream, "200 OK", b"");
+        }
+        _ => {}
     }
     match end.as_str() {
         "image" => image(world, &request, stream),
@@ -165,7 +187,8 @@ fn read(stream: &TcpStream) -> Option<Request> {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { method, path, authorised, form: fields(&String::from_utf8(body).ok()?) })
+    let body = String::from_utf8(body).ok()?;
+    Some(Request { method, path, authorised, form: fields(&body), body })
 }
 
 fn fields(body: &str) -> Form {

@@ -15,6 +15,7 @@ use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
 use crate::core::plan::{Plan, SessionId, StoragePath};
 use crate::core::project::{ProjectId, StatusLed};
+use crate::core::script::{DeviceData, FileName, Manner, OnFailure, PlannedScript, Scripts};
 use crate::core::session::{Life, Session};
 use crate::core::time::Timestamp;
 use crate::script::tests::station::{Image, Say, Station};
@@ -22,13 +23,15 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 20] = [
+const APPLETS: [&str; 22] = [
     "awk",
     "blockdev",
     "cat",
+    "cp",
     "date",
     "dd",
     "head",
+    "mkdir",
     "mktemp",
     "printf",
     "rm",
@@ -172,6 +175,29 @@ pub struct Job {
     pub raw_sha256: Digest,
     pub firmware: Option<FirmwarePlan>,
     pub status_led: Option<StatusLed>,
+    pub preinstall: Vec<Site>,
+    pub postinstall: Vec<Site>,
+    pub data: DeviceData,
+    pub data_file: Option<FileName>,
+}
+
+/// A script of the site, and how it is run.
+#[derive(Clone)]
+pub struct Site {
+    pub id: &'static str,
+    pub text: String,
+    pub manner: Manner,
+}
+
+impl Site {
+    pub fn new(id: &'static str, text: &str) -> Self {
+        let manner = Manner { on_failure: OnFailure::Fail, background: false, timeout_s: 60 };
+        Self { id, text: text.to_owned(), manner }
+    }
+
+    fn planned(&self) -> PlannedScript {
+        PlannedScript { script: self.id.parse().unwrap(), revision: 1, manner: self.manner }
+    }
 }
 
 impl Job {
@@ -185,6 +211,10 @@ impl Job {
             raw_sha256: digest(&raw),
             firmware: None,
             status_led: None,
+            preinstall: Vec::new(),
+            postinstall: Vec::new(),
+            data: DeviceData::default(),
+            data_file: None,
             raw,
         }
     }
@@ -195,7 +225,15 @@ impl Job {
     }
 
     pub fn image(&self) -> Image {
-        Image { body: self.served.clone(), cut_after: None, wait_for_progress: false, firmware: Vec::new(), cuts: 0 }
+        let sites = self.preinstall.iter().chain(&self.postinstall);
+        Image {
+            body: self.served.clone(),
+            cut_after: None,
+            wait_for_progress: false,
+            firmware: Vec::new(),
+            cuts: 0,
+            scripts: sites.map(|site| (site.id.to_owned(), site.text.clone())).collect(),
+        }
     }
 
     /// A station that takes everything.
@@ -220,6 +258,11 @@ impl Job {
                 storage: StoragePath::default(),
                 firmware: self.firmware.clone(),
                 status_led: self.status_led,
+                scripts: Scripts {
+                    preinstall: self.preinstall.iter().map(Site::planned).collect(),
+                    postinstall: self.postinstall.iter().map(Site::planned).collect(),
+                },
+                data_file: self.data_file.clone(),
                 regular_file: self.regular_file,
             },
             token: "secret-token".parse().unwrap(),
@@ -227,6 +270,7 @@ impl Job {
             running: None,
             done: Vec::new(),
             warnings: Vec::new(),
+            data: self.data.clone(),
             ended: None,
             life: Life::default(),
         }
