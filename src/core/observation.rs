@@ -12,6 +12,7 @@ use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 
 /// Everything that can happen to a station.
+#[expect(clippy::large_enum_variant, reason = "nearly all inputs are observations")]
 #[derive(Clone, Debug)]
 pub enum Input {
     Observed(Observation),
