@@ -127,6 +127,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// The same bytes, from the beginning.
+    pub fn reopen(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
@@ -168,7 +173,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::core::image::Compression;
+    use crate::core::image::{Compression, Survey};
     use crate::core::time::Timestamp;
 
     #[test]
@@ -202,6 +207,7 @@ mod tests {
             compression: Compression::Raw,
             raw_sha256: Digest::new([byte; 32]),
             raw_size_bytes: 512,
+            survey: Survey::default(),
             added_at: Timestamp::default(),
         };
         fs::write(library.file(image(1).id), [0; 512]).unwrap();

@@ -1,10 +1,13 @@
 //! The image library and its door: streams and files come in, are hashed and decoded once, and are told to the ledger.
 
+mod decode;
 mod ingest;
 mod library;
+mod survey;
+mod table;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +23,7 @@ use crate::core::observation::{Input, Observation};
 use crate::core::refusal::Refusal;
 use crate::images::ingest::{Intake, image_name, refusal_of};
 use crate::images::library::{FolderFault, Library};
+use crate::images::survey::survey;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 
 pub use crate::images::library::Damage;
@@ -179,15 +183,18 @@ impl Images {
             intake.feed(&chunk?)?;
         }
         let (part, taken) = intake.finish(expected()?)?;
+        let file = BufReader::with_capacity(FILE_CHUNK, part.reopen().map_err(|error| refusal_of(&error))?);
+        let surveyed = survey(file, taken.id, &Arc::default())?;
         let _door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         self.library.place(part, taken.id).map_err(|error| refusal_of(&error))?;
         let image = Image {
             id: taken.id,
             name: name.to_owned(),
             size_bytes: taken.size_bytes,
-            compression: taken.compression,
-            raw_sha256: taken.raw_sha256,
-            raw_size_bytes: taken.raw_size_bytes,
+            compression: surveyed.compression,
+            raw_sha256: surveyed.raw_sha256,
+            raw_size_bytes: surveyed.raw_size_bytes,
+            survey: surveyed.survey,
             added_at: self.ledger.now(),
         };
         handle.block_on(self.ledger.submit(Input::Observed(Observation::ImageIngested(image.clone()))))?;

@@ -131,8 +131,8 @@ async fn a_client_that_is_gone_is_an_upload_that_was_cut_off() {
 #[tokio::test]
 async fn a_no_does_not_wait_for_the_end_of_the_upload() {
     let world = World::new();
-    let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(b"\x1f\x8b gzip")));
-    let refusal = world.images.take("a.img.gz", || Ok(None), endless).await.unwrap_err();
+    let endless = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(b"PK\x03\x04 zip")));
+    let refusal = world.images.take("a.img.zip", || Ok(None), endless).await.unwrap_err();
     assert_eq!(refusal.code, "unsupported_compression");
     assert_eq!(world.files("images/incoming"), 0);
 }

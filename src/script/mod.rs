@@ -8,7 +8,6 @@ mod quote;
 use std::net::SocketAddr;
 
 use crate::core::device::Serial;
-use crate::core::image::Compression;
 use crate::core::plan::StoragePath;
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
@@ -49,10 +48,6 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
     let plan = &session.plan;
     let server = setting.authority();
     let base = format!("http://{server}{SESSIONS}/{}", session.id);
-    let compression = match plan.compression {
-        Compression::Raw => "raw",
-        Compression::Xz => "xz",
-    };
     [
         "#!/bin/sh\n".to_owned(),
         assignment("SERIAL", &serial.to_string()),
@@ -66,7 +61,7 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("REPORT_URL", &format!("{base}/report")),
         assignment("PROGRESS_URL", &format!("{base}/progress")),
         assignment("PROGRESS_SECONDS", &setting.progress_seconds.max(1).to_string()),
-        assignment("COMPRESSION", compression),
+        assignment("COMPRESSION", plan.compression.as_str()),
         assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
         assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
         assignment("REGULAR_FILE", if plan.regular_file { "yes" } else { "no" }),

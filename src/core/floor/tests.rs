@@ -14,7 +14,7 @@ use crate::core::command::{Command, Envelope, Transport};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Revision, Serial, Serial8};
 use crate::core::event::Event;
 use crate::core::floor::{Deadlines, Fact, Floor, Settings};
-use crate::core::image::{Compression, Digest, Image};
+use crate::core::image::{Compression, Digest, Image, Survey};
 use crate::core::observation::{Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk};
 use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
@@ -171,6 +171,7 @@ fn image() -> Image {
         compression: Compression::Xz,
         raw_sha256: RAW,
         raw_size_bytes: SIZE,
+        survey: Survey::default(),
         added_at: Timestamp::default(),
     }
 }

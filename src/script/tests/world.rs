@@ -21,11 +21,13 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 18] = [
+const APPLETS: [&str; 20] = [
     "awk",
     "blockdev",
+    "bunzip2",
     "cat",
     "dd",
+    "gunzip",
     "head",
     "mktemp",
     "printf",
@@ -164,6 +166,25 @@ impl Job {
         Self { served: packed(&job.raw), compression: Compression::Xz, ..job }
     }
 
+    /// The same image, packed in another way.
+    pub fn packed_as(size: usize, compression: Compression) -> Self {
+        let job = Self::raw(size);
+        let served = match compression {
+            Compression::Gz => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&job.raw).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Bz2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(&job.raw).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => packed(&job.raw),
+        };
+        Self { served, compression, ..job }
+    }
+
     pub fn image(&self) -> Image {
         Image { body: self.served.clone(), cut_after: None, wait_for_progress: false }
     }
@@ -214,7 +235,7 @@ fn noise(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn digest(bytes: &[u8]) -> Digest {
+pub fn digest(bytes: &[u8]) -> Digest {
     Digest::new(Sha256::digest(bytes).into())
 }
 
