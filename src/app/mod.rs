@@ -66,7 +66,7 @@ impl Agent {
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
-        let images = Images::open(&config.data, ledger.clone())?;
+        let images = Images::open(&config.data, config.images, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
         let dhcp = match config.dhcp {
             Some(settings) => Some(Dhcp::bind(settings, ledger.clone())?),

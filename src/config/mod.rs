@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, tftp};
+use crate::{bus, dhcp, http, images, tftp};
 
-use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve};
+use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Transcode};
 
 /// Where the file is looked for when nobody names one.
 const PLACES: [&str; 2] = ["conf/bootline.yml", "/etc/bootline/bootline.yml"];
@@ -32,6 +32,7 @@ pub struct Config {
     pub tftp: tftp::Settings,
     pub http: http::Settings,
     pub bus: bus::Settings,
+    pub images: images::Settings,
     pub data: PathBuf,
 }
 
@@ -133,6 +134,13 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         },
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
+        images: images::Settings {
+            transcode: file.images.transcode == Transcode::Auto,
+            cache_bytes: file.images.cache.0,
+            rehash: file.images.rehash.0.map(|every| every.0),
+            reserve_bytes: file.images.reserve.0,
+            upload_expiry: file.images.upload_expiry.0,
+        },
         data,
     })
 }

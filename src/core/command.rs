@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::device::Mac;
 use crate::core::image::Digest;
+use crate::core::job::{ImageAdd, JobName};
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, ProjectId};
 use crate::core::refusal::Refusal;
@@ -151,7 +152,9 @@ pub enum Order {
     ProjectGet(ProjectName),
     ProjectList,
     ImageList,
+    ImageAdd(ImageAdd),
     ImageDelete(ImageName),
+    JobCancel(JobName),
     DeviceGet(DeviceName),
     DeviceAuthorize(DeviceName),
     DeviceAbort(DeviceName),
@@ -159,7 +162,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 15] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -168,7 +171,9 @@ pub const NAMES: [&str; 13] = [
     "project.get",
     "project.list",
     "image.list",
+    "image.add",
     "image.delete",
+    "job.cancel",
     "device.get",
     "device.authorize",
     "device.abort",
@@ -380,7 +385,9 @@ impl Order {
             "project.get" => Self::ProjectGet(read(params)?),
             "project.list" => read::<Nothing>(params).map(|_| Self::ProjectList)?,
             "image.list" => read::<Nothing>(params).map(|_| Self::ImageList)?,
+            "image.add" => Self::ImageAdd(read(params)?),
             "image.delete" => Self::ImageDelete(read(params)?),
+            "job.cancel" => Self::JobCancel(read(params)?),
             "device.get" => Self::DeviceGet(read(params)?),
             "device.authorize" => Self::DeviceAuthorize(read(params)?),
             "device.abort" => Self::DeviceAbort(read(params)?),
@@ -459,6 +466,9 @@ pub struct Reply {
     pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// Of long work: by which name its state is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<CommandId>,
     pub result: Option<Value>,
     pub error: Option<Problem>,
 }
@@ -504,8 +514,20 @@ impl Reply {
             replayed: false,
             at: now,
             correlation_id: command.correlation_id.clone(),
+            job: None,
             result: Some(result),
             error: None,
+        }
+    }
+
+    /// Long work was begun. The reply says so; how it ends is the state of its job.
+    pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
+        Self {
+            status: Status::Accepted,
+            is_final: false,
+            code: 202,
+            job: Some(command.id.clone()),
+            ..Self::succeeded(command, station, now, result)
         }
     }
 
@@ -521,6 +543,7 @@ impl Reply {
             replayed: false,
             at: now,
             correlation_id: None,
+            job: None,
             result: None,
             error: Some(refusal.into()),
         }
@@ -528,66 +551,4 @@ impl Reply {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(name: &str, body: &str) -> Result<Command, Refusal> {
-        let envelope = Envelope {
-            name: Some(name),
-            id: None,
-            minted_id: "minted-0001".parse().unwrap(),
-            transport: Transport::Mqtt,
-            now: Timestamp::from_millis(1_763_791_202_113),
-        };
-        Command::parse(body.as_bytes(), &envelope)
-    }
-
-    #[test]
-    fn a_hand_written_request_needs_only_its_params() {
-        let command = parse("project.create", r#"{"params":{"name":"Gateway","image":"a.img.xz"}}"#).unwrap();
-        assert!(!command.idempotent);
-        assert_eq!(command.id.as_str(), "minted-0001");
-        assert_eq!(command.expires_at, Timestamp::from_millis(1_763_791_202_113 + 3_600_000));
-    }
-
-    #[test]
-    fn each_fault_is_named_with_its_place() {
-        for (name, body, pointer) in [
-            ("project.create", r#"{"params":{"name":"a","image":"b","colour":"red"}}"#, "/params/colour"),
-            ("project.create", r#"{"params":{"name":"a","image":"b","storage":"/etc/passwd"}}"#, "/params/storage"),
-            ("project.create", r#"{"params":{"name":7,"image":"b"}}"#, "/params/name"),
-            ("project.create", r#"{"params":{"name":"a"}}"#, "/params"),
-            ("project.activate", r#"{"params":{"project":"../x"}}"#, "/params/project"),
-            ("device.get", r#"{"params":{"device":"x"}}"#, "/params/device"),
-            ("project.list", r#"{"params":{"x":1}}"#, "/params/x"),
-            ("project.list", r#"{"command_id":"a b"}"#, "/command_id"),
-            ("project.list", r#"{"issued_at":"yesterday"}"#, "/issued_at"),
-            ("project.list", r#"{"expires_at":"2099-01-01T00:00:00Z"}"#, "/expires_at"),
-            ("project.list", r#"{"name":"project.get"}"#, "/name"),
-            ("project.list", "garbage", ""),
-        ] {
-            let refusal = parse(name, body).unwrap_err();
-            assert_eq!((refusal.status, refusal.code.as_str()), (400, "invalid_params"), "{body}");
-            assert_eq!(refusal.errors[0].pointer, pointer, "{body}: {refusal}");
-        }
-        assert_eq!(parse("project.explode", "{}").unwrap_err().code, "unknown_command");
-        assert_eq!(parse("project.list", r#"{"v":2}"#).unwrap_err().code, "unsupported_version");
-        assert_eq!(parse("project.list", &"x".repeat(MAX_REQUEST + 1)).unwrap_err().status, 413);
-    }
-
-    #[test]
-    fn every_announced_name_is_understood() {
-        for name in NAMES {
-            let refusal = Order::parse(name, Map::from_iter([("zz".to_owned(), json!(1))])).unwrap_err();
-            assert_eq!(refusal.code, "invalid_params", "{name}");
-        }
-    }
-
-    #[test]
-    fn the_same_content_in_another_order_is_the_same() {
-        let one = parse("project.create", r#"{"params":{"name":"a","image":"b"}}"#).unwrap();
-        let two =
-            parse("project.create", r#"{"actor":{"type":"x","id":"y"},"params":{"image":"b","name":"a"}}"#).unwrap();
-        assert_eq!(one.content, two.content);
-    }
-}
+mod tests;

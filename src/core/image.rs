@@ -117,6 +117,36 @@ pub struct ZeroMap {
     pub zero: Vec<(u32, u32)>,
 }
 
+/// Another form of an image, made by the station because modules take it faster; proven to decode to the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    pub compression: Compression,
+    pub size_bytes: u64,
+    pub sha256: Digest,
+}
+
+/// What becomes of an image while it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// Served in place of the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
+    /// Its file is not what was taken in: what is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+    /// When its file was last found to be what it should be, or not to be.
+    #[serde(default)]
+    pub checked_at: Timestamp,
+}
+
+/// The form in which an image goes out to a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub compression: Compression,
+    pub size_bytes: u64,
+    pub transcoded: bool,
+}
+
 /// One image that was taken in whole: its file is in the library, decoded once and hashed both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {

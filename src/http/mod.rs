@@ -7,6 +7,7 @@ mod events;
 mod extract;
 mod images;
 pub mod operator;
+mod uploads;
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};

@@ -18,7 +18,7 @@ use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, images};
+use crate::http::{auth, events, images, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -41,7 +41,12 @@ pub fn router(operator: Operator) -> Router {
         .route("/projects/{id}/deactivate", post(deactivate_project))
         .route("/images", get(images::list).post(images::upload))
         .route("/images/import", post(images::import))
+        .route("/images/fetch", post(images::fetch))
         .route("/images/{id}", get(images::show).delete(images::delete))
+        .route("/jobs", get(images::jobs))
+        .route("/jobs/{id}", get(images::job))
+        .route("/jobs/{id}/cancel", post(images::cancel))
+        .merge(uploads::router())
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
@@ -118,6 +123,10 @@ pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &
                 response.headers_mut().insert(header::ETAG, tag);
             }
             response
+        }
+        (Status::Accepted, _) => {
+            let place = reply.job.map(|job| format!("/api/v1/jobs/{job}")).unwrap_or_default();
+            (StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(reply.result.unwrap_or_default())).into_response()
         }
         (_, Some(wrong)) => problem(wrong),
         (_, None) => Failure(Refusal::new(500, "internal", "a reply without a result or an error")).into_response(),

@@ -170,7 +170,7 @@ impl<R: BufRead> XzReader<R> {
             self.file.consume(zeros);
             self.padding += zeros as u64;
             if empty || stream_follows {
-                if self.padding % 4 != 0 {
+                if !self.padding.is_multiple_of(4) {
                     return Err(xz(XzError::Data));
                 }
                 self.padding = 0;

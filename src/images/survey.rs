@@ -84,7 +84,7 @@ impl Pass {
         if self.size == 0 {
             return Err(Refusal::new(400, "empty", "the image decodes to no bytes"));
         }
-        if self.size % 512 != 0 {
+        if !self.size.is_multiple_of(512) {
             let detail =
                 format!("{} bytes are no multiple of 512: not the image of a disk, or not all of it", self.size);
             return Err(Refusal::new(400, "size_not_multiple_of_512", detail));

@@ -86,7 +86,7 @@ impl Draft {
 
 /// Signs of life stay in memory.
 const fn is_row(note: &Note) -> bool {
-    !matches!(note, Note::Sign { .. } | Note::Flow { .. })
+    !matches!(note, Note::Sign { .. } | Note::Flow { .. } | Note::Progress { .. })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The paper: one SQLite file. Rows in, rows out; what they mean is decided elsewhere.
 
+pub mod images;
 pub mod inbox;
 pub mod journal;
 pub mod outbox;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 2] = [include_str!("migration/001.sql"), include_str!("migration/002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("migration/001.sql"), include_str!("migration/002.sql"), include_str!("migration/003.sql")];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -97,7 +99,7 @@ mod tests {
         let path = folder.path().join("x.db");
         open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = open(&path).unwrap_err().to_string();
-        assert!(error.contains("version 99") && error.contains("up to 2"), "{error}");
+        assert!(error.contains("version 99") && error.contains("up to 3"), "{error}");
     }
 
     #[test]

@@ -22,12 +22,18 @@ impl Floor {
         if command.expires_at < now {
             return Err(Refusal::new(410, "expired", format!("the request expired at {}", command.expires_at)));
         }
-        let (mut facts, mut result) = self.effect(command, now)?;
+        let (mut facts, mut reply) = match &command.order {
+            Order::ImageAdd(wanted) => self.begin_job(wanted, command, now)?,
+            _ => {
+                let (facts, result) = self.effect(command, now)?;
+                (facts, Reply::succeeded(command, &self.settings.station, now, result))
+            }
+        };
         if command.dry_run {
             facts.clear();
-            result = json!({"dry_run": true, "would": result});
+            let would = json!({"dry_run": true, "would": reply.result});
+            reply = Reply::succeeded(command, &self.settings.station, now, would);
         }
-        let reply = Reply::succeeded(command, &self.settings.station, now, result);
         if !command.order.reads_only() && !command.dry_run {
             facts.push(completed(command, &reply));
         }
@@ -43,7 +49,9 @@ impl Floor {
             Order::ProjectDelete(name) => self.delete_project(self.matched(name, command.if_match)?),
             Order::ProjectGet(name) => Ok((Vec::new(), json!({"project": self.matched(name, None)?}))),
             Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
-            Order::ImageList => Ok((Vec::new(), json!({"images": self.images.values().collect::<Vec<_>>()}))),
+            Order::ImageList => Ok((Vec::new(), self.list_images())),
+            Order::ImageAdd(wanted) => Ok((Vec::new(), json!({"job": self.add_image(wanted, command, now)?.shown()}))),
+            Order::JobCancel(name) => self.cancel_job(name.job.as_str(), now),
             Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
             Order::DeviceGet(DeviceName { device }) => Ok((Vec::new(), json!({"device": self.show_device(*device)?}))),
             Order::DeviceAuthorize(DeviceName { device }) => self.authorize(*device, command),
@@ -52,12 +60,12 @@ impl Floor {
         }
     }
 
-    fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
+    pub(super) fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
         let missing = || Refusal::not_found("image", wanted);
         match wanted {
-            ImageRef::Id(id) => self.images.get(id).ok_or_else(missing),
+            ImageRef::Id(id) => self.shelf.images.get(id).ok_or_else(missing),
             ImageRef::Name(name) => {
-                let mut named = self.images.values().filter(|image| image.name == *name);
+                let mut named = self.shelf.images.values().filter(|image| image.name == *name);
                 let first = named.next().ok_or_else(missing)?;
                 match named.next() {
                     None => Ok(first),
@@ -91,7 +99,7 @@ impl Floor {
         let project = Project {
             id: id.clone(),
             name: wanted.name.clone(),
-            image: self.find_image(&wanted.image)?.id,
+            image: self.find_image_id(&wanted.image)?,
             storage: wanted.storage.clone(),
             again: wanted.again,
             active: wanted.active,
@@ -117,7 +125,7 @@ impl Floor {
             project_id(name)?;
         }
         let image = match &wanted.image {
-            Some(image) => self.find_image(image)?.id,
+            Some(image) => self.find_image_id(image)?,
             None => project.image,
         };
         let changed = Project {
@@ -134,7 +142,7 @@ impl Floor {
 
     /// Without rules there is one active project: the others step back.
     fn activate_project(&self, project: &Project) -> Result<Effect, Refusal> {
-        if !self.images.contains_key(&project.image) {
+        if !self.knows_image(project.image) {
             return Err(Refusal::new(
                 409,
                 "no_image",
@@ -224,7 +232,7 @@ impl Floor {
             "commands": NAMES,
             "projects": self.projects.len(),
             "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
-            "images": self.images.len(),
+            "images": self.shelf.images.len(),
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
             "alarms": self.alarms,
         })

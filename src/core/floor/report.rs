@@ -133,9 +133,7 @@ impl Floor {
     }
 
     fn plan(&self, project: &Project, ask: &ScriptAsk) -> Result<Plan, Refusal> {
-        let image = self.images.get(&project.image).ok_or_else(|| {
-            Refusal::new(409, "no_image", format!("the image {} of project {} is gone", project.image, project.id))
-        })?;
+        let (image, served) = self.writable(project.image, format_args!("project {}", project.id))?;
         // The query tells the size of the eMMC alone; other storage is measured by the script.
         if project.storage == crate::core::plan::StoragePath::default() {
             let Some(size) = ask.facts.storage_bytes().filter(|size| *size > 0) else {
@@ -153,8 +151,9 @@ impl Floor {
         }
         Ok(Plan {
             image: image.id,
-            compression: image.compression,
-            size_bytes: image.size_bytes,
+            compression: served.compression,
+            size_bytes: served.size_bytes,
+            transcoded: served.transcoded,
             raw_sha256: image.raw_sha256,
             raw_size_bytes: image.raw_size_bytes,
             storage: project.storage.clone(),

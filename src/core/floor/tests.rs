@@ -547,7 +547,7 @@ proptest! {
         }
         prop_assert!(ends.values().all(|count| *count == 1), "one outcome a session: {:?}", ends);
         prop_assert_eq!(&fold.projects, &world.floor.projects);
-        prop_assert_eq!(&fold.images, &world.floor.images);
+        prop_assert_eq!(&fold.shelf.images, &world.floor.shelf.images);
         for (id, session) in &world.floor.sessions {
             let folded = &fold.sessions[id];
             prop_assert_eq!((&folded.ended, &folded.done, folded.running), (&session.ended, &session.done, session.running));

@@ -22,7 +22,7 @@ use tower_http::services::ServeFile;
 use uuid::Uuid;
 
 use crate::core::observation::{Input, Observation, Report, ScriptAsk};
-use crate::core::plan::{SessionId, Token};
+use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::view::Answer;
@@ -143,12 +143,12 @@ async fn give_image(
     if !session.is_open() {
         return Err(Refusal::new(409, "session_closed", format!("session {} has ended", session.id)).into());
     }
-    let tag = HeaderValue::from_str(&format!("\"{}\"", session.plan.image)).expect("a digest is hex digits");
+    let tag = tag_of(&session.plan);
     if let Some(status) = precondition(request.headers_mut(), &tag) {
         return Ok((status, [(header::ETAG, tag)]).into_response());
     }
     let counted = request.method() == Method::GET;
-    let file = ServeFile::new(device.images.file(session.plan.image)).with_buf_chunk_size(IMAGE_CHUNK);
+    let file = ServeFile::new(device.images.served(&session.plan)).with_buf_chunk_size(IMAGE_CHUNK);
     let served = match file.oneshot(request).await {
         Ok(served) => served,
         Err(never) => match never {},
@@ -171,6 +171,12 @@ async fn give_image(
     response.headers_mut().remove(header::LAST_MODIFIED);
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)
+}
+
+/// The digest of the upload; another form of it has other bytes, and so another tag.
+fn tag_of(plan: &Plan) -> HeaderValue {
+    let form = if plan.transcoded { format!(".{}", plan.compression.as_str()) } else { String::new() };
+    HeaderValue::from_str(&format!("\"{}{form}\"", plan.image)).expect("a digest is hex digits")
 }
 
 /// RFC 9110 §13 with the one tag that an image ever has. The file server below knows its own, made from the time and

@@ -61,7 +61,8 @@ impl World {
             deadlines: Deadlines::default(),
         };
         let (ledger, _) = Ledger::open(&data.path().join("bootline.db"), "", settings, Clock::default()).unwrap();
-        let images = Images::open(data.path(), ledger.clone()).unwrap();
+        let images = Images::open(data.path(), crate::images::Settings::default(), ledger.clone()).unwrap();
+        tokio::spawn(images.clone().run(CancellationToken::new()));
         let upload = stream::iter([Ok::<_, Infallible>(Bytes::from_static(BODY))]);
         let image = images.take("a.img", || Ok(None), upload).await.unwrap();
         let device = Device::new(ledger.clone(), images.clone(), "192.168.5.1:80".parse().unwrap());

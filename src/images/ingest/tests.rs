@@ -5,7 +5,7 @@ use crate::images::library::Library;
 
 fn fed(bytes: &[u8], chunk: usize, expected: Option<Digest>) -> Result<Taken, Refusal> {
     let data = tempfile::tempdir().unwrap();
-    let library = Library::open(data.path()).unwrap();
+    let library = Library::open(data.path(), 0).unwrap();
     let mut intake = Intake::new(library.part().unwrap());
     bytes.chunks(chunk).try_for_each(|chunk| intake.feed(chunk))?;
     let (part, taken) = intake.finish(expected)?;
@@ -34,7 +34,7 @@ fn ways_of_packing_that_nobody_can_undo_are_named_at_once() {
         [(&b"PK\x03\x04\x14\0"[..], "zip"), (b"\x04\x22\x4d\x18..", "lz4"), (b"\x3a\xff\x26\xed\x01\0", "sparse")]
     {
         let data = tempfile::tempdir().unwrap();
-        let library = Library::open(data.path()).unwrap();
+        let library = Library::open(data.path(), 0).unwrap();
         let refusal = Intake::new(library.part().unwrap()).feed(magic).unwrap_err();
         assert_eq!((refusal.status, refusal.code.as_str()), (415, "unsupported_compression"));
         assert!(refusal.detail.contains(name), "{refusal}");

@@ -205,6 +205,7 @@ impl Job {
                 image: digest(&self.served),
                 compression: self.compression,
                 size_bytes: self.served.len() as u64,
+                transcoded: false,
                 raw_sha256: self.raw_sha256,
                 raw_size_bytes: self.raw_size as u64,
                 storage: StoragePath::default(),
