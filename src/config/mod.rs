@@ -134,15 +134,19 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         },
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
-        images: images::Settings {
-            transcode: file.images.transcode == Transcode::Auto,
-            cache_bytes: file.images.cache.0,
-            rehash: file.images.rehash.0.map(|every| every.0),
-            reserve_bytes: file.images.reserve.0,
-            upload_expiry: file.images.upload_expiry.0,
-        },
+        images: images_of(&file.images),
         data,
     })
+}
+
+fn images_of(wanted: &file::Images) -> images::Settings {
+    images::Settings {
+        transcode: wanted.transcode == Transcode::Auto,
+        cache_bytes: wanted.cache.0,
+        rehash: wanted.rehash.0.map(|every| every.0),
+        reserve_bytes: wanted.reserve.0,
+        upload_expiry: wanted.upload_expiry.0,
+    }
 }
 
 fn pool(file: &File) -> Result<Pool, ConfigError> {

@@ -89,7 +89,7 @@ fn metadata(what: &str) -> Refusal {
 
 /// Of `key base64,key base64`, the first value that one of the keys has.
 fn field(text: &str, keys: &[&str]) -> Result<Option<String>, Refusal> {
-    let pairs = text.split(',').map(|pair| pair.trim().split_once(' ').unwrap_or((pair.trim(), "")));
+    let pairs = text.split(',').map(|pair| pair.trim().split_once(' ').unwrap_or_else(|| (pair.trim(), "")));
     let pairs: Vec<(&str, &str)> = pairs.collect();
     let found = keys.iter().find_map(|key| pairs.iter().find(|(name, _)| name == key));
     let decoded = found.map(|(_, value)| base64(value.trim()).and_then(|bytes| String::from_utf8(bytes).ok()));

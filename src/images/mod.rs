@@ -9,6 +9,7 @@ mod fetch;
 mod ingest;
 mod jobs;
 mod library;
+mod mapped;
 mod partial;
 mod survey;
 mod table;
@@ -16,7 +17,7 @@ mod uploads;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,11 +40,13 @@ use crate::images::background::Priority;
 use crate::images::board::Board;
 use crate::images::ingest::{Intake, announced, image_name, refusal_of};
 use crate::images::library::{FolderFault, Library};
+use crate::images::mapped::{Mapped, Mappings};
 use crate::images::partial::Partial;
 use crate::images::uploads::Slots;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 
 pub use crate::images::library::Damage;
+pub use crate::images::mapped::stream;
 pub use crate::images::uploads::Upload;
 
 /// Chunks of an upload that wait for the disk; the network waits when there are more.
@@ -93,6 +96,7 @@ pub struct Images {
     /// the same time must not lose its new file. A std mutex, because only blocking threads take it.
     door: Arc<Mutex<()>>,
     board: Board,
+    mappings: Mappings,
     slots: Slots,
     /// There is something new to do.
     wake: Arc<Notify>,
@@ -117,6 +121,7 @@ impl Images {
             settings,
             door: Arc::default(),
             board: Board::default(),
+            mappings: Mappings::default(),
             slots: Slots::default(),
             wake: Arc::default(),
             chore: Arc::default(),
@@ -126,16 +131,20 @@ impl Images {
     }
 
     /// Where the file of an image is, if there is one.
-    pub fn file(&self, id: Digest) -> PathBuf {
+    #[cfg(test)]
+    pub fn file(&self, id: Digest) -> std::path::PathBuf {
         self.library.file(id)
     }
 
-    /// The file that a plan is carried out with.
-    pub fn served(&self, plan: &Plan) -> PathBuf {
-        match plan.transcoded {
+    /// The file that a plan is carried out with, for whoever gives it out.
+    pub async fn served(&self, plan: &Plan) -> std::io::Result<Arc<Mapped>> {
+        let path = match plan.transcoded {
             true => self.library.form(plan.image, plan.compression),
             false => self.library.file(plan.image),
-        }
+        };
+        let mappings = self.mappings.clone();
+        let opened = tokio::task::spawn_blocking(move || mappings.open(&path));
+        opened.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
     }
 
     /// Images whose file is gone or has another size: asked at the start.
@@ -153,8 +162,8 @@ impl Images {
         self.board.progress(key)
     }
 
-    /// Takes in an upload and waits until it is proven to be an image. One that is there already is no error: it is
-    /// the same image.
+    /// Takes in an upload and waits until it is proven to be an image.
+    #[cfg(test)]
     pub async fn take<X, S, E>(&self, name: &str, expected: X, upload: S) -> Result<Image, Refusal>
     where
         X: FnOnce() -> Result<Option<Digest>, Refusal> + Send + 'static,
@@ -165,7 +174,8 @@ impl Images {
         self.proven(&job).await
     }
 
-    /// Takes in an upload; its job goes on without whoever has sent it.
+    /// Takes in an upload; its job goes on without whoever has sent it. An image that is there already is no error: it
+    /// is the same image.
     /// `expected` is asked at the end, because a form may tell the sum behind the file.
     pub async fn receive<X, S, E>(&self, name: &str, expected: X, upload: S) -> Result<Job, Refusal>
     where

@@ -43,6 +43,13 @@ impl Slots {
     }
 }
 
+/// A request that brings more of an upload.
+struct Going {
+    id: Uuid,
+    offset: u64,
+    inbox: mpsc::Receiver<Chunk>,
+}
+
 /// Where an upload stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
@@ -132,20 +139,14 @@ impl Images {
         // It holds the slot to its end, also when the client hangs up and this future is dropped.
         let work = background::run("upload", Priority::Low, move || {
             let mut slot = slot;
-            images.go_on(id, offset, &mut slot, inbox, &handle)
+            images.go_on(&mut slot, Going { id, offset, inbox }, &handle)
         });
         let (appended, ()) = futures_util::future::join(work, send(body, chunks)).await;
         appended?
     }
 
-    fn go_on(
-        &self,
-        id: Uuid,
-        offset: u64,
-        slot: &mut Option<Partial>,
-        inbox: mpsc::Receiver<Chunk>,
-        handle: &Handle,
-    ) -> Result<Upload, Refusal> {
+    fn go_on(&self, slot: &mut Option<Partial>, going: Going, handle: &Handle) -> Result<Upload, Refusal> {
+        let Going { id, offset, inbox } = going;
         let mut partial = match slot.take() {
             Some(partial) => partial,
             None => {

@@ -10,6 +10,7 @@ mod demo;
 mod errors;
 mod fleet;
 mod http;
+mod images;
 mod journey;
 mod net;
 mod restart;
