@@ -1,6 +1,7 @@
 //! Journeys as tables, and random walks that must keep the laws.
 
 mod boot;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
