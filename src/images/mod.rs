@@ -53,7 +53,7 @@ pub use crate::images::uploads::Upload;
 const CHUNKS: usize = 8;
 const FILE_CHUNK: usize = 1 << 20;
 /// Bytes between two looks at the free space of the disk.
-const LOOK_EVERY: usize = 64 << 20;
+const LOOK_EVERY: usize = 16 << 20;
 /// The name under which this room keeps its place in the journal.
 const SINK: &str = "images";
 /// Events that may be read again after a crash.
