@@ -70,7 +70,7 @@ impl Agent {
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
-        let images = Images::open(&config.data, ledger.clone())?;
+        let images = Images::open(&config.data, config.images, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
         let firmware = Firmwares::open(&config.data, ledger.clone())?;
         firmware.check().await?;

@@ -18,6 +18,7 @@ pub struct File {
     pub network: Network,
     pub http: Http,
     pub sessions: Sessions,
+    pub images: Images,
     pub bus: Bus,
     pub data: Option<PathBuf>,
     pub bootfiles: Option<PathBuf>,
@@ -175,6 +176,35 @@ impl Default for Sessions {
             firmware: Span(Duration::from_secs(10 * 60)),
         }
     }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    pub transcode: Transcode,
+    pub cache: Size,
+    pub rehash: OrOff,
+    pub reserve: Size,
+    pub upload_expiry: Span,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self {
+            transcode: Transcode::Auto,
+            cache: Size(20 << 30),
+            rehash: OrOff(Some(Span(Duration::from_secs(7 * 86_400)))),
+            reserve: Size(256 << 20),
+            upload_expiry: Span(Duration::from_secs(86_400)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transcode {
+    Auto,
+    Off,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -345,6 +375,36 @@ impl FromStr for Span {
     }
 }
 
+/// A duration, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrOff(pub Option<Span>);
+
+impl FromStr for OrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" { Ok(Self(None)) } else { text.parse().map(|span| Self(Some(span))) }
+    }
+}
+
+/// `512MiB`, `20GiB`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("not a size such as 512MiB or 20GiB: {text:?}");
+        let (number, shift) = match (text.strip_suffix("MiB"), text.strip_suffix("GiB")) {
+            (Some(number), _) => (number, 20),
+            (_, Some(number)) => (number, 30),
+            _ => return Err(wrong()),
+        };
+        number.trim().parse::<u32>().map(|number| Self(u64::from(number) << shift)).map_err(|_| wrong())
+    }
+}
+
 /// An address; the standard library's error does not say what it was given.
 fn address<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<T, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -366,4 +426,4 @@ macro_rules! read_by_text {
     )+};
 }
 
-read_by_text!(Prefixed, Range, Span);
+read_by_text!(Prefixed, Range, Span, OrOff, Size);

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, netconsole, tftp};
+use crate::{bus, dhcp, http, images, netconsole, tftp};
 
-use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch};
+use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch, Transcode};
 
 /// Where the file is looked for when nobody names one.
 const PLACES: [&str; 2] = ["conf/bootline.yml", "/etc/bootline/bootline.yml"];
@@ -34,6 +34,7 @@ pub struct Config {
     pub netconsole: Option<netconsole::Settings>,
     pub http: http::Settings,
     pub bus: bus::Settings,
+    pub images: images::Settings,
     pub data: PathBuf,
 }
 
@@ -126,6 +127,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
             .then(|| netconsole::Settings { interface: file.network.interface.clone() }),
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
+        images: images_of(&file.images),
         data,
     })
 }
@@ -154,6 +156,16 @@ fn dhcp(file: &File, pool: &Pool, devices: SocketAddrV4) -> Result<Option<dhcp::
         client_port: 68,
         boot_port: 4011,
     }))
+}
+
+fn images_of(wanted: &file::Images) -> images::Settings {
+    images::Settings {
+        transcode: wanted.transcode == Transcode::Auto,
+        cache_bytes: wanted.cache.0,
+        rehash: wanted.rehash.0.map(|every| every.0),
+        reserve_bytes: wanted.reserve.0,
+        upload_expiry: wanted.upload_expiry.0,
+    }
 }
 
 fn pool(file: &File) -> Result<Pool, ConfigError> {

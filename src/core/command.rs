@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::core::device::{Mac, Revision, Serial};
 use crate::core::image::Digest;
+use crate::core::job::{ImageAdd, JobName};
 use crate::core::params::read;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
@@ -160,10 +161,12 @@ pub enum Order {
     ProjectGet(ProjectName),
     ProjectList,
     ImageList,
+    ImageAdd(ImageAdd),
     ImageDelete(ImageName),
     FirmwareList,
     FirmwareAdd(FirmwareAdd),
     FirmwareDelete(FirmwareName),
+    JobCancel(JobName),
     DeviceGet(DeviceName),
     DeviceAuthorize(DeviceName),
     DeviceAbort(DeviceName),
@@ -179,7 +182,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 24] = [
+pub const NAMES: [&str; 26] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -188,10 +191,12 @@ pub const NAMES: [&str; 24] = [
     "project.get",
     "project.list",
     "image.list",
+    "image.add",
     "image.delete",
     "firmware.list",
     "firmware.add",
     "firmware.delete",
+    "job.cancel",
     "device.get",
     "device.authorize",
     "device.abort",
@@ -478,10 +483,12 @@ impl Order {
             "project.get" => Self::ProjectGet(read(params)?),
             "project.list" => read::<Nothing>(params).map(|_| Self::ProjectList)?,
             "image.list" => read::<Nothing>(params).map(|_| Self::ImageList)?,
+            "image.add" => Self::ImageAdd(read(params)?),
             "image.delete" => Self::ImageDelete(read(params)?),
             "firmware.list" => read::<Nothing>(params).map(|_| Self::FirmwareList)?,
             "firmware.add" => Self::FirmwareAdd(read(params)?),
             "firmware.delete" => Self::FirmwareDelete(read(params)?),
+            "job.cancel" => Self::JobCancel(read(params)?),
             "device.get" => Self::DeviceGet(read(params)?),
             "device.authorize" => Self::DeviceAuthorize(read(params)?),
             "device.abort" => Self::DeviceAbort(read(params)?),

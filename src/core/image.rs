@@ -54,6 +54,97 @@ serde_by_text!(Digest);
 pub enum Compression {
     Raw,
     Xz,
+    Gz,
+    Bz2,
+    Zstd,
+}
+
+impl Compression {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Xz => "xz",
+            Self::Gz => "gz",
+            Self::Bz2 => "bz2",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What the plain bytes of an image show, besides their hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survey {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<PartitionTable>,
+    /// Bytes in chunks of the zero map that are zero throughout.
+    #[serde(default)]
+    pub zero_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionTable {
+    pub scheme: Scheme,
+    pub partitions: Vec<Partition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    Mbr,
+    Gpt,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// As the kernel counts: `p1` is 1.
+    pub index: u32,
+    /// Two hex digits of an MBR, or the type GUID of a GPT.
+    pub kind: String,
+    pub start_bytes: u64,
+    pub size_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The grid of the zero map. A finer one finds no more than a hundredth more zeros in an image of Debian.
+pub const ZERO_CHUNK: usize = 4 << 20;
+
+/// Which chunks of an image are zero throughout: a medium must read zero there, but need not be sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZeroMap {
+    pub chunk_bytes: u64,
+    /// Runs of zero chunks: the first, and how many.
+    pub zero: Vec<(u32, u32)>,
+}
+
+/// Another form of an image, made by the station because modules take it faster; proven to decode to the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    pub compression: Compression,
+    pub size_bytes: u64,
+    pub sha256: Digest,
+}
+
+/// What becomes of an image while it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// Served in place of the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Form>,
+    /// Its file is not what was taken in: what is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+    /// When its file was last found to be what it should be, or not to be.
+    #[serde(default)]
+    pub checked_at: Timestamp,
+}
+
+/// The form in which an image goes out to a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    pub compression: Compression,
+    pub size_bytes: u64,
+    pub transcoded: bool,
 }
 
 /// One image that was taken in whole: its file is in the library, decoded once and hashed both ways.
@@ -69,5 +160,7 @@ pub struct Image {
     pub raw_sha256: Digest,
     /// Size of the decoded bytes: a multiple of 512.
     pub raw_size_bytes: u64,
+    #[serde(flatten)]
+    pub survey: Survey,
     pub added_at: Timestamp,
 }

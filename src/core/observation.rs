@@ -2,11 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::core::command::Command;
+use crate::core::command::{Command, CommandId};
 use crate::core::device::{BootIdentity, Facts, Mac, Serial};
 use crate::core::firmware::{Firmware, FirmwareSeen};
-use crate::core::image::{Digest, Image};
+use crate::core::image::{Digest, Form, Image, ZeroMap};
+use crate::core::job::Job;
 use crate::core::plan::{SessionId, Token};
+use crate::core::refusal::Refusal;
 use crate::core::script::{ScriptId, ScriptRun};
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
@@ -73,6 +75,37 @@ pub enum Observation {
     },
     /// The library has taken an image in whole: hashed, decoded, on disk.
     ImageIngested(Image),
+    /// The file of an image is here in whole; what is inside is looked at next.
+    ImageStored(Box<Job>),
+    /// Fetching an image, or looking at one, came to nothing.
+    JobFailed {
+        job: CommandId,
+        refusal: Refusal,
+    },
+    /// How far looking at an image is, or making another form of it.
+    ImageProgress {
+        image: Digest,
+        done: u64,
+        total: u64,
+    },
+    /// The file of an image was measured or read again.
+    ImageChecked {
+        image: Digest,
+        damage: Option<String>,
+    },
+    ZerosFound {
+        image: Digest,
+        zeros: ZeroMap,
+    },
+    /// Another form of an image is there to be served.
+    FormMade {
+        image: Digest,
+        form: Form,
+    },
+    /// Another form of an image is to go.
+    FormDropped {
+        image: Digest,
+    },
     /// The library would not take it.
     ImageRejected {
         name: String,

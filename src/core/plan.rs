@@ -140,8 +140,12 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub image: Digest,
+    /// Of the form that is served, and its size.
     pub compression: Compression,
     pub size_bytes: u64,
+    /// That form is not the file that was uploaded, but one that the station has made of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transcoded: bool,
     pub raw_sha256: Digest,
     pub raw_size_bytes: u64,
     pub storage: StoragePath,

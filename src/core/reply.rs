@@ -34,6 +34,9 @@ pub struct Reply {
     pub at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// Of long work: by which name its state is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<CommandId>,
     pub result: Option<Value>,
     pub error: Option<Problem>,
 }
@@ -79,6 +82,7 @@ impl Reply {
             replayed: false,
             at: now,
             correlation_id: command.correlation_id.clone(),
+            job: None,
             result: Some(result),
             error: None,
         }
@@ -102,6 +106,7 @@ impl Reply {
             replayed: false,
             at: now,
             correlation_id: None,
+            job: None,
             result: None,
             error: Some(refusal.into()),
         }

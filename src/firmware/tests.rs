@@ -149,6 +149,7 @@ async fn a_device_gets_the_image_that_the_settings_of_its_project_make() {
         compression: crate::core::image::Compression::Raw,
         raw_sha256: Digest::new([1; 32]),
         raw_size_bytes: 512,
+        survey: crate::core::image::Survey::default(),
         added_at: world.ledger.now(),
     };
     world.ledger.submit(Input::Observed(Observation::ImageIngested(taken))).await.unwrap();

@@ -10,24 +10,82 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::image::{Digest, Image};
+use crate::core::floor::shown_image;
+use crate::core::image::Digest;
+use crate::core::job::{Job, JobState};
 use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
 use crate::http::extract::{Asked, Body};
 use crate::http::operator::{Operator, order};
 
+/// Jobs that a list shows.
+const NEWEST_JOBS: u32 = 100;
+
 pub async fn list(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "image.list", json!({})).await
 }
 
+/// Also one that is being looked at, or was found to be none.
 pub async fn show(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let id: Digest = id.parse().map_err(|wrong: String| Refusal::invalid("/image", wrong))?;
-    let images = operator.ledger.images().await?;
-    let image = images.into_iter().find(|image| image.id == id).ok_or_else(|| Refusal::not_found("image", id))?;
-    Ok(Json(json!({"image": image})))
+    let Some(image) = operator.ledger.image(id).await? else {
+        let job = operator.ledger.job_of(id).await?.filter(|job| job.state != JobState::Succeeded);
+        let job = job.ok_or_else(|| Refusal::not_found("image", id))?;
+        return Ok(Json(json!({"image": coming(&operator, &job, id)})));
+    };
+    let keeping = operator.ledger.keepings().await?.remove(&id).unwrap_or_default();
+    let mut shown = shown_image(&image, &keeping);
+    shown["zero_map"] = json!(operator.ledger.zero_map(id).await?);
+    if let Some(progress) = operator.images.progress(&id.to_string()) {
+        shown["transcoding"] = json!({"bytes_done": progress.done, "bytes_total": progress.total});
+    }
+    Ok(Json(json!({"image": shown})))
+}
+
+fn coming(operator: &Operator, job: &Job, id: Digest) -> Value {
+    let state = match job.state {
+        JobState::Running | JobState::Succeeded => "ingesting",
+        JobState::Failed => "rejected",
+        JobState::Canceled => "canceled",
+    };
+    let mut shown = show_job(operator, job);
+    shown["job"] = json!(job.id);
+    shown["id"] = json!(id);
+    shown["state"] = json!(state);
+    shown
+}
+
+/// A job with how far it is.
+fn show_job(operator: &Operator, job: &Job) -> Value {
+    let mut shown = job.shown();
+    if let Some(progress) = operator.images.progress(job.id.as_str()).filter(|_| job.is_open()) {
+        shown["bytes_done"] = json!(progress.done);
+        shown["bytes_total"] = json!(progress.total);
+    }
+    shown
+}
+
+pub async fn job(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+    let job = operator.ledger.job(&id).await?.ok_or_else(|| Refusal::not_found("job", &id))?;
+    Ok(Json(json!({"job": show_job(&operator, &job)})))
+}
+
+pub async fn jobs(State(operator): State<Operator>) -> Result<Json<Value>, Failure> {
+    let jobs = operator.ledger.newest_jobs(NEWEST_JOBS).await?;
+    let shown: Vec<Value> = jobs.iter().map(|job| show_job(&operator, job)).collect();
+    Ok(Json(json!({"jobs": shown})))
+}
+
+pub async fn cancel(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    order(state, headers, "job.cancel", json!({"job": id})).await
+}
+
+/// `POST /api/v1/images/fetch`: `image.add` with the URL of a file.
+pub async fn fetch(state: State<Operator>, headers: HeaderMap, Body(params): Body<Map<String, Value>>) -> Response {
+    order(state, headers, "image.add", Value::Object(params)).await
 }
 
 pub async fn delete(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
@@ -39,6 +97,8 @@ pub async fn delete(state: State<Operator>, headers: HeaderMap, Path(id): Path<S
 pub struct Upload {
     name: Option<String>,
     sha256: Option<String>,
+    /// False: answer as soon as the file is here, before it was looked at.
+    wait: Option<bool>,
 }
 
 /// `POST /api/v1/images?name=NAME&sha256=HEX` with the bytes as the body, or a form with `image`, `sha256`, `name`.
@@ -49,8 +109,10 @@ pub async fn upload(
     request: Request,
 ) -> Result<Response, Failure> {
     let expected = upload.sha256.as_deref().map(digest).transpose()?;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    operator.images.expect(length.unwrap_or(0))?;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let image = if kind.starts_with("multipart/form-data") {
+    let job = if kind.starts_with("multipart/form-data") {
         let form =
             Multipart::from_request(request, &()).await.map_err(|error| Refusal::invalid("", error.body_text()))?;
         from_form(&operator, form, upload.name, expected).await?
@@ -58,11 +120,21 @@ pub async fn upload(
         let name = upload.name.ok_or_else(|| Refusal::invalid("/name", "an upload needs a name"))?;
         from_body(&operator, request.into_body(), &name, expected).await?
     };
-    Ok(added(&image))
+    answer(&operator, &job, &headers, upload.wait).await
 }
 
-fn added(image: &Image) -> Response {
-    (StatusCode::CREATED, Json(json!({"image": image}))).into_response()
+/// 201 with the image when it is proven, or 202 with its job where the client does not want to wait (RFC 7240).
+async fn answer(operator: &Operator, job: &Job, headers: &HeaderMap, wait: Option<bool>) -> Result<Response, Failure> {
+    let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let apart = prefers.flat_map(|value| value.split(',')).any(|one| one.trim() == "respond-async");
+    if wait.unwrap_or(!apart) {
+        let image = operator.images.proven(job).await?;
+        return Ok((StatusCode::CREATED, Json(json!({"image": image}))).into_response());
+    }
+    let job = operator.ledger.job(job.id.as_str()).await?.unwrap_or_else(|| job.clone());
+    let place = format!("/api/v1/jobs/{}", job.id);
+    let shown = json!({"job": show_job(operator, &job)});
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(shown)).into_response())
 }
 
 fn digest(text: &str) -> Result<Digest, Refusal> {
@@ -74,8 +146,8 @@ async fn from_body(
     body: axum::body::Body,
     name: &str,
     expected: Option<Digest>,
-) -> Result<Image, Failure> {
-    Ok(operator.images.take(name, move || Ok(expected), body.into_data_stream()).await?)
+) -> Result<Job, Failure> {
+    Ok(operator.images.receive(name, move || Ok(expected), body.into_data_stream()).await?)
 }
 
 /// The sum that a form has told, perhaps behind the file.
@@ -88,7 +160,7 @@ async fn from_form(
     form: Multipart,
     name: Option<String>,
     expected: Option<Digest>,
-) -> Result<Image, Failure> {
+) -> Result<Job, Failure> {
     let sum = Sum::default();
     if let Some(expected) = expected {
         sum.get_or_init(|| Ok(expected));
@@ -102,7 +174,7 @@ async fn from_form(
         };
         let upload =
             unfold(inbox, async |mut inbox: mpsc::Receiver<Chunk>| inbox.recv().await.map(|chunk| (chunk, inbox)));
-        operator.images.take(&name, move || sum.get().cloned().transpose(), upload).await
+        operator.images.receive(&name, move || sum.get().cloned().transpose(), upload).await
     };
     let (read, taken) = futures_util::future::join(reading.run(), intake).await;
     read?;
@@ -173,8 +245,13 @@ pub struct Import {
 }
 
 /// `POST /api/v1/images/import`: a file that lies on the station already, below `{data}/import`.
-pub async fn import(State(operator): State<Operator>, Body(import): Body<Import>) -> Result<Response, Failure> {
+pub async fn import(
+    State(operator): State<Operator>,
+    headers: HeaderMap,
+    Body(import): Body<Import>,
+) -> Result<Response, Failure> {
     let expected = import.sha256.as_deref().map(digest).transpose()?;
     let name = import.name.as_deref().unwrap_or_else(|| import.path.rsplit('/').next().unwrap_or_default());
-    Ok(added(&operator.images.take_path(name, &import.path, expected).await?))
+    let job = operator.images.take_path(name, &import.path, expected).await?;
+    answer(&operator, &job, &headers, None).await
 }

@@ -8,6 +8,7 @@ mod extract;
 mod firmware;
 mod images;
 pub mod operator;
+mod uploads;
 
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};

@@ -19,7 +19,7 @@ use crate::core::session::Session;
 use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, firmware, images};
+use crate::http::{auth, events, firmware, images, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -48,12 +48,17 @@ pub fn router(operator: Operator) -> Router {
         .route("/rules/test", post(test_rules))
         .route("/images", get(images::list).post(images::upload))
         .route("/images/import", post(images::import))
+        .route("/images/fetch", post(images::fetch))
         .route("/images/{id}", get(images::show).delete(images::delete))
         .route("/firmware", get(firmware::list).post(firmware::upload).layer(form))
         .route("/firmware/import", post(firmware::import))
         .route("/firmware/{id}", get(firmware::show).delete(firmware::delete))
         .route("/firmware/{id}/content", get(firmware::content))
         .route("/firmware/{id}/pieeprom.sig", get(firmware::signature))
+        .route("/jobs", get(images::jobs))
+        .route("/jobs/{id}", get(images::job))
+        .route("/jobs/{id}/cancel", post(images::cancel))
+        .merge(uploads::router())
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
@@ -123,10 +128,9 @@ pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &
     }
     let reply = send(&operator, &headers, Some(name), Value::Object(request).to_string().as_bytes()).await;
     match (reply.status, reply.error) {
-        (Status::Succeeded | Status::Accepted, _) => {
+        (Status::Succeeded, _) => {
             let created = name.ends_with(".create") && !reply.replayed;
-            let answered = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::OK);
-            let status = if created { StatusCode::CREATED } else { answered };
+            let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             let result = reply.result.unwrap_or_default();
             let tag = result
                 .pointer("/project/revision")
@@ -135,6 +139,14 @@ pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &
             let mut response = (status, Json(result)).into_response();
             if let Some(tag) = tag.and_then(|tag| tag.parse().ok()) {
                 response.headers_mut().insert(header::ETAG, tag);
+            }
+            response
+        }
+        (Status::Accepted, _) => {
+            let mut response = (StatusCode::ACCEPTED, Json(reply.result.unwrap_or_default())).into_response();
+            let place = reply.job.and_then(|job| format!("/api/v1/jobs/{job}").parse().ok());
+            if let Some(place) = place {
+                response.headers_mut().insert(header::LOCATION, place);
             }
             response
         }

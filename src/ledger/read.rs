@@ -1,5 +1,6 @@
 //! Reading beside the writer: two read-only connections, so that no question waits for the pen.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,14 +10,16 @@ use tokio::sync::Semaphore;
 use crate::core::device::{Mac, Serial};
 use crate::core::firmware::Firmware;
 use crate::core::floor::Device;
-use crate::core::image::Image;
+use crate::core::image::{Digest, Image, Keeping, ZeroMap};
+use crate::core::job::Job;
 use crate::core::plan::SessionId;
 use crate::core::project::Project;
 use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
+use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, journal, open_reader, outbox, query, scripts, tables, timeline};
+use crate::store::{StoreError, images, journal, open_reader, outbox, query, scripts, tables, timeline};
 
 pub use crate::store::query::SessionFilter;
 pub use crate::store::scripts::Output;
@@ -83,6 +86,46 @@ impl Ledger {
 
     pub async fn projects(&self) -> Result<Vec<Project>, SubmitError> {
         self.readers.ask(tables::projects).await
+    }
+
+    pub async fn image(&self, id: Digest) -> Result<Option<Image>, SubmitError> {
+        Ok(self.images().await?.into_iter().find(|image| image.id == id))
+    }
+
+    pub async fn keepings(&self) -> Result<HashMap<Digest, Keeping>, SubmitError> {
+        self.readers.ask(|connection| Ok(images::keepings(connection)?.into_iter().collect())).await
+    }
+
+    pub async fn zero_map(&self, image: Digest) -> Result<Option<ZeroMap>, SubmitError> {
+        self.readers.ask(move |connection| images::zero_map(connection, image)).await
+    }
+
+    /// When a device last got this image.
+    pub async fn last_used(&self, image: Digest) -> Result<Timestamp, SubmitError> {
+        self.readers.ask(move |connection| images::last_used(connection, image)).await
+    }
+
+    pub async fn open_sessions(&self) -> Result<i64, SubmitError> {
+        self.readers.ask(images::open_sessions).await
+    }
+
+    /// Long work that has not ended, the oldest first.
+    pub async fn open_jobs(&self) -> Result<Vec<Job>, SubmitError> {
+        self.readers.ask(images::open_jobs).await
+    }
+
+    pub async fn newest_jobs(&self, limit: u32) -> Result<Vec<Job>, SubmitError> {
+        self.readers.ask(move |connection| images::newest_jobs(connection, limit)).await
+    }
+
+    pub async fn job(&self, id: &str) -> Result<Option<Job>, SubmitError> {
+        let id = id.to_owned();
+        self.readers.ask(move |connection| images::job(connection, &id)).await
+    }
+
+    /// The newest work on an image.
+    pub async fn job_of(&self, image: Digest) -> Result<Option<Job>, SubmitError> {
+        self.readers.ask(move |connection| images::job_of(connection, image)).await
     }
 
     pub async fn device(&self, mac: Mac) -> Result<Option<Device>, SubmitError> {

@@ -12,7 +12,7 @@ use crate::core::command::{Envelope, Status, Transport};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
 use crate::core::firmware::{Chip, Firmware, FirmwareSeen};
 use crate::core::floor::{Deadlines, Settings};
-use crate::core::image::{Compression, Digest, Image};
+use crate::core::image::{Compression, Digest, Image, Survey};
 use crate::core::observation::{
     Cache, ConsoleLine, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Input, Observation, Report, Reported,
     ScriptAsk,
@@ -54,6 +54,7 @@ fn image() -> Image {
         compression: Compression::Raw,
         raw_sha256: Digest::new([1; 32]),
         raw_size_bytes: 1024,
+        survey: Survey::default(),
         added_at: START,
     }
 }

@@ -93,7 +93,10 @@ impl Draft {
 
 /// Signs of life stay in memory.
 const fn is_row(note: &Note) -> bool {
-    !matches!(note, Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. })
+    !matches!(
+        note,
+        Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. } | Note::Progress { .. }
+    )
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 
 use crate::core::device::Serial;
 use crate::core::firmware::FirmwarePlan;
-use crate::core::image::Compression;
 use crate::core::plan::StoragePath;
 use crate::core::refusal::Refusal;
 use crate::core::script::{FileName, OnFailure, PlannedScript};
@@ -55,10 +54,6 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
     let plan = &session.plan;
     let server = setting.authority();
     let base = format!("http://{server}{SESSIONS}/{}", session.id);
-    let compression = match plan.compression {
-        Compression::Raw => "raw",
-        Compression::Xz => "xz",
-    };
     [
         "#!/bin/sh\n".to_owned(),
         assignment("SERIAL", &serial.to_string()),
@@ -73,7 +68,7 @@ pub fn render(setting: &Setting, serial: Serial, session: &Session) -> String {
         assignment("REPORT_URL", &format!("{base}/report")),
         assignment("PROGRESS_URL", &format!("{base}/progress")),
         assignment("PROGRESS_SECONDS", &setting.progress_seconds.max(1).to_string()),
-        assignment("COMPRESSION", compression),
+        assignment("COMPRESSION", plan.compression.as_str()),
         assignment("RAW_SIZE", &plan.raw_size_bytes.to_string()),
         assignment("RAW_SHA256", &plan.raw_sha256.to_string()),
         firmware(plan.firmware.as_ref(), &base),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use super::*;
+use crate::core::image::Compression;
 use crate::script::tests::station::{Form, Image, Say, Station};
 use crate::script::tests::world::{Job, MIB, World, found};
 
@@ -73,6 +74,32 @@ fn the_status_led_blinks_and_then_shows_how_it_went() {
 }
 
 #[test]
+fn every_form_that_the_module_can_decode_is_written() {
+    for (world, form) in World::both().iter().flat_map(|w| [(w, Compression::Gz), (w, Compression::Bz2)]) {
+        let mut job = Job::packed_as(3 * MIB + 1536, form);
+        // Members one after the other are one image.
+        let half = Job::packed_as(3 * MIB + 1536, form);
+        job.served.extend_from_slice(&half.served);
+        job.raw.extend_from_within(..);
+        job.raw_size *= 2;
+        job.raw_sha256 = world::digest(&job.raw);
+        world.with_medium(8 * MIB);
+        let output = world.provision(&job, &job.station());
+        assert!(output.status.success(), "{} {form:?}: {output:?}", world.name);
+        assert!(fs::read(world.medium()).unwrap()[..job.raw_size] == job.raw, "{} {form:?}", world.name);
+
+        let mut wrong = Job::packed_as(3 * MIB, form);
+        let at = wrong.served.len() - 5;
+        wrong.served[at] ^= 1;
+        world.assert_failed(&world.provision(&wrong, &wrong.station()), "write.decode");
+        world.assert_wiped();
+        let mut cut = Job::packed_as(3 * MIB, form);
+        cut.served.truncate(cut.served.len() / 2);
+        world.assert_failed(&world.provision(&cut, &cut.station()), "write.decode");
+    }
+}
+
+#[test]
 fn a_gpio_that_is_not_there_is_a_warning() {
     for world in World::both() {
         let job = Job { status_led: Some(status_led(true)), ..Job::raw(MIB) };
@@ -86,6 +113,16 @@ fn a_gpio_that_is_not_there_is_a_warning() {
 
 fn status_led(on_success: bool) -> crate::core::project::StatusLed {
     serde_json::from_value(serde_json::json!({"gpio": 21, "on_success": on_success})).unwrap()
+}
+
+#[test]
+fn a_form_that_the_module_cannot_decode_is_refused_before_it_is_touched() {
+    for world in World::both() {
+        let job = Job::packed_as(MIB, Compression::Zstd);
+        world.with_medium(2 * MIB);
+        world.assert_failed(&world.provision(&job, &job.station()), "tools.missing");
+        world.assert_untouched();
+    }
 }
 
 #[test]

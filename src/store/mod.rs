@@ -1,5 +1,6 @@
 //! The paper: one SQLite file. Rows in, rows out; what they mean is decided elsewhere.
 
+pub mod images;
 pub mod inbox;
 pub mod journal;
 pub mod outbox;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
     include_str!("migration/004.sql"),
+    include_str!("migration/005.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

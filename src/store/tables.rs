@@ -17,7 +17,7 @@ use crate::core::rule::Rules;
 use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, outbox, scripts, timeline};
+use crate::store::{StoreError, images as image_rows, outbox, scripts, timeline};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -37,6 +37,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     for script in scripts::all(connection)? {
         floor.learn_script(script);
     }
+    image_rows::load(connection, &mut floor)?;
     load_addresses(connection, &mut floor)?;
     let mut alarms = connection.prepare("SELECT code, detail FROM alarm")?;
     for row in alarms.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))? {
@@ -154,7 +155,10 @@ pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) ->
         Some(image) => connection
             .prepare_cached("INSERT INTO image(id, name, body) VALUES (?1, ?2, ?3) ON CONFLICT(id) DO UPDATE SET body = excluded.body")?
             .execute([&id.to_string(), &image.name, &to_json("image", image)?])?,
-        None => connection.execute("DELETE FROM image WHERE id = ?1", [id.to_string()])?,
+        None => {
+            image_rows::forget(connection, id)?;
+            connection.execute("DELETE FROM image WHERE id = ?1", [id.to_string()])?
+        }
     };
     Ok(())
 }
@@ -394,6 +398,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             scripts::save_output(connection, *session, script, (text, *truncated), at)
         }
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
+        Note::Job(_) | Note::Kept { .. } | Note::Zeros { .. } => image_rows::save(connection, note),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }
         | Note::Fetched { .. }
@@ -404,6 +409,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::TokenIssued { .. }
         | Note::DataAssigned { .. }
         | Note::DataIssued { .. }
+        | Note::Progress { .. }
         | Note::Sign { .. }
         | Note::Flow { .. } => Ok(()),
     }

@@ -31,7 +31,7 @@ fn an_image_that_is_not_what_it_should_be_is_rejected_and_leaves_nothing() {
         ("not a multiple of 512", &[1; 1000], "", 400, "size_not_multiple_of_512"),
         ("truncated xz", &good[..good.len() - 20], "", 400, "broken_xz"),
         ("damaged xz", &flipped, "", 400, "broken_xz"),
-        ("gzip", &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0], "", 400, "unsupported_compression"),
+        ("zip", b"PK\x03\x04\0\0\0\0", "", 415, "unsupported_compression"),
         ("nothing", b"", "", 400, "empty"),
     ];
     for (what, bytes, query, status, code) in cases {

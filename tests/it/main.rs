@@ -13,6 +13,7 @@ mod firmware;
 mod fleet;
 mod fuzz;
 mod http;
+mod images;
 mod journey;
 mod line;
 mod models;

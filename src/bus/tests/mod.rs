@@ -27,7 +27,7 @@ use crate::core::address::Pool;
 use crate::core::command::Transport;
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::floor;
-use crate::core::image::{Compression, Digest, Image};
+use crate::core::image::{Compression, Digest, Image, Survey};
 use crate::core::observation::{Input, Observation, Report, Reported, ScriptAsk};
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
@@ -95,6 +95,7 @@ impl World {
             compression: Compression::Raw,
             raw_sha256: Digest::new(digest),
             raw_size_bytes: 1024,
+            survey: Survey::default(),
             added_at: Timestamp::from_millis(0),
         };
         assert_eq!(self.observe(Observation::ImageIngested(image)).await.events.len(), 1);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::core::command::{
     Command, DeviceName, ImageRef, NAMES, Order, ProjectCreate, ProjectName, ProjectUpdate, Reply, SizedImageRef,
+    Status,
 };
 use crate::core::device::Mac;
 use crate::core::event::Event;
@@ -25,15 +26,21 @@ impl Floor {
         if command.expires_at < now {
             return Err(Refusal::new(410, "expired", format!("the request expired at {}", command.expires_at)));
         }
-        let (mut facts, mut result) = self.effect(command, now)?;
+        let (mut facts, mut reply) = match &command.order {
+            Order::ImageAdd(wanted) => self.begin_job(wanted, command, now)?,
+            _ => {
+                let (facts, result) = self.effect(command, now)?;
+                (facts, Reply::succeeded(command, &self.settings.station, now, result))
+            }
+        };
         if command.dry_run {
             facts.clear();
-            result = json!({"dry_run": true, "would": result});
+            let would = json!({"dry_run": true, "would": reply.result});
+            reply = Reply::succeeded(command, &self.settings.station, now, would);
         }
-        let reply = match command.order.is_long() && !command.dry_run {
-            true => Reply::accepted(command, &self.settings.station, now, result),
-            false => Reply::succeeded(command, &self.settings.station, now, result),
-        };
+        if command.order.is_long() && !command.dry_run {
+            reply = Reply { status: Status::Accepted, is_final: false, code: 202, ..reply };
+        }
         if !command.order.reads_only() && !command.dry_run {
             facts.push(completed(command, &reply));
         }
@@ -49,7 +56,9 @@ impl Floor {
             Order::ProjectDelete(name) => self.delete_project(self.matched(name, command.if_match)?),
             Order::ProjectGet(name) => Ok((Vec::new(), json!({"project": self.matched(name, None)?}))),
             Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
-            Order::ImageList => Ok((Vec::new(), json!({"images": self.images.values().collect::<Vec<_>>()}))),
+            Order::ImageList => Ok((Vec::new(), self.list_images())),
+            Order::ImageAdd(wanted) => Ok((Vec::new(), json!({"job": self.add_image(wanted, command, now)?.shown()}))),
+            Order::JobCancel(name) => self.cancel_job(name.job.as_str(), now),
             Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
             Order::FirmwareList => Ok((Vec::new(), json!({"firmware": self.firmware.values().collect::<Vec<_>>()}))),
             Order::FirmwareAdd(wanted) => Self::add_firmware(wanted),
@@ -75,7 +84,7 @@ impl Floor {
     fn find_sizes(&self, wanted: &[SizedImageRef]) -> Result<Vec<SizedImage>, Refusal> {
         let mut sizes = Vec::new();
         for (index, SizedImageRef { up_to_bytes, image }) in wanted.iter().enumerate() {
-            let image = self.find_image(image)?.id;
+            let image = self.find_image_id(image)?;
             if sizes.iter().any(|sized: &SizedImage| sized.up_to_bytes == *up_to_bytes) {
                 let pointer = format!("/params/sizes/{index}/up_to_bytes");
                 return Err(Refusal::invalid(&pointer, format!("{up_to_bytes} bytes are named twice")));
@@ -89,12 +98,12 @@ impl Floor {
         Ok(sizes)
     }
 
-    fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
+    pub(super) fn find_image(&self, wanted: &ImageRef) -> Result<&Image, Refusal> {
         let missing = || Refusal::not_found("image", wanted);
         match wanted {
-            ImageRef::Id(id) => self.images.get(id).ok_or_else(missing),
+            ImageRef::Id(id) => self.shelf.images.get(id).ok_or_else(missing),
             ImageRef::Name(name) => {
-                let mut named = self.images.values().filter(|image| image.name == *name);
+                let mut named = self.shelf.images.values().filter(|image| image.name == *name);
                 let first = named.next().ok_or_else(missing)?;
                 match named.next() {
                     None => Ok(first),
@@ -128,7 +137,7 @@ impl Floor {
         let project = Project {
             id: id.clone(),
             name: wanted.name.clone(),
-            image: self.find_image(&wanted.image)?.id,
+            image: self.find_image_id(&wanted.image)?,
             sizes: self.find_sizes(&wanted.sizes)?,
             status_led: wanted.status_led,
             scripts: self.checked_scripts(&wanted.scripts)?,
@@ -160,7 +169,7 @@ impl Floor {
             project_id(name)?;
         }
         let image = match &wanted.image {
-            Some(image) => self.find_image(image)?.id,
+            Some(image) => self.find_image_id(image)?,
             None => project.image,
         };
         let firmware = match &wanted.firmware {
@@ -195,7 +204,7 @@ impl Floor {
 
     /// Of the projects without rules one is active: the others step back.
     fn activate_project(&self, project: &Project) -> Result<Effect, Refusal> {
-        if let Some(gone) = project.images().find(|image| !self.images.contains_key(image)) {
+        if let Some(gone) = project.images().find(|image| !self.knows_image(*image)) {
             let detail = format!("the image {gone} of project {} is gone", project.id);
             return Err(Refusal::new(409, "no_image", detail));
         }
@@ -289,7 +298,7 @@ impl Floor {
             "projects": self.projects.len(),
             "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
             "rules": self.rules.rules.len(),
-            "images": self.images.len(),
+            "images": self.shelf.images.len(),
             "firmware": self.firmware.len(),
             "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
             "alarms": self.alarms,

@@ -8,6 +8,7 @@ mod conflict;
 mod device;
 mod dhcp;
 mod firmware;
+mod image;
 mod report;
 mod rules;
 mod scripts;
@@ -25,7 +26,9 @@ use crate::core::device::{BootIdentity, Mac, Serial};
 use crate::core::event::Event;
 use crate::core::firmware::Firmware;
 use crate::core::floor::conflict::Contests;
-use crate::core::image::{Digest, Image};
+use crate::core::floor::image::Shelf;
+use crate::core::image::{Digest, Image, Keeping, ZeroMap};
+use crate::core::job::Job;
 use crate::core::observation::{Input, Observation, Reported};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::{Project, ProjectId};
@@ -39,6 +42,7 @@ use crate::core::view::Answer;
 
 pub use crate::core::floor::device::Device;
 pub use crate::core::floor::firmware::wanted_edits;
+pub use crate::core::floor::image::{Progress, shown as shown_image};
 
 /// What the configuration says to the core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,6 +185,22 @@ pub enum Note {
         sink: String,
         seq: u64,
     },
+    /// Where a job on an image stands.
+    Job(Box<Job>),
+    Kept {
+        image: Digest,
+        keeping: Box<Keeping>,
+    },
+    Zeros {
+        image: Digest,
+        zeros: ZeroMap,
+    },
+    /// How far work on an image is; in memory only.
+    Progress {
+        image: Digest,
+        done: u64,
+        total: u64,
+    },
     /// A sign of life; in memory only.
     Sign {
         session: SessionId,
@@ -217,7 +237,7 @@ pub struct Floor {
     projects: BTreeMap<ProjectId, Project>,
     rules: Rules,
     scripts: BTreeMap<ScriptId, Script>,
-    images: BTreeMap<Digest, Image>,
+    shelf: Shelf,
     firmware: BTreeMap<Digest, Firmware>,
     edits: firmware::Edits,
     addresses: AddressBook,
@@ -237,9 +257,9 @@ impl Floor {
             projects: BTreeMap::new(),
             rules: Rules::default(),
             scripts: BTreeMap::new(),
-            images: BTreeMap::new(),
+            shelf: Shelf::default(),
             firmware: BTreeMap::new(),
-            edits: BTreeMap::new(),
+            edits: firmware::Edits::new(),
             addresses,
             contests: Contests::default(),
             devices: HashMap::new(),
@@ -259,7 +279,7 @@ impl Floor {
     }
 
     pub fn image(&self, id: &Digest) -> Option<&Image> {
-        self.images.get(id)
+        self.shelf.images.get(id)
     }
 
     pub fn device(&self, mac: Mac) -> Option<&Device> {
@@ -315,7 +335,15 @@ impl Floor {
     }
 
     pub fn learn_image(&mut self, image: Image) {
-        self.images.insert(image.id, image);
+        self.shelf.images.insert(image.id, image);
+    }
+
+    pub fn learn_keeping(&mut self, image: Digest, keeping: Keeping) {
+        self.shelf.keeping.insert(image, keeping);
+    }
+
+    pub fn learn_job(&mut self, job: &Job) {
+        self.shelf.note_job(job);
     }
 
     pub fn learn_lease(&mut self, mac: Mac, address: Ipv4Addr, until: Timestamp) {
@@ -382,7 +410,18 @@ impl Floor {
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
-            Observation::ImageIngested(image) => Ok(self.image_ingested(image)),
+            Observation::ImageStored(job) => Ok(self.image_stored(job, now)),
+            Observation::ImageIngested(image) => Ok(self.image_ingested(image, now)),
+            Observation::JobFailed { job, refusal } => Ok(self.job_failed(job.as_str(), refusal, now)),
+            Observation::ImageProgress { image, done, total } => {
+                Ok(Decision::noted(vec![Note::Progress { image: *image, done: *done, total: *total }.into()]))
+            }
+            Observation::ImageChecked { image, damage } => {
+                Ok(Decision::noted(self.image_checked(*image, damage.as_deref(), now)))
+            }
+            Observation::ZerosFound { image, zeros } => Ok(self.zeros_found(*image, zeros)),
+            Observation::FormMade { image, form } => Ok(self.form_made(*image, form)),
+            Observation::FormDropped { image } => self.form_dropped(*image),
             Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
                 Event::ImageRejected {
                     name: name.clone(),
@@ -420,14 +459,6 @@ impl Floor {
         Decision::noted(vec![Note::CursorMoved { sink: sink.to_owned(), seq }.into()])
     }
 
-    /// The same image again is the same image.
-    fn image_ingested(&self, image: &Image) -> Decision {
-        match self.images.contains_key(&image.id) {
-            true => Decision::noted(Vec::new()),
-            false => Decision::noted(vec![Event::ImageAdded(image.clone()).into()]),
-        }
-    }
-
     /// Takes in what happened. Cannot fail: what happened, happened.
     pub fn apply(&mut self, fact: &Fact, at: Timestamp) {
         match fact {
@@ -445,10 +476,10 @@ impl Floor {
                 self.alarms.remove(code);
             }
             Event::ImageAdded(image) => {
-                self.images.insert(image.id, image.clone());
+                self.shelf.images.insert(image.id, image.clone());
             }
             Event::ImageRemoved { image, .. } => {
-                self.images.remove(image);
+                self.shelf.forget(*image);
             }
             Event::FirmwareAdded(firmware) => self.learn_firmware(firmware.clone()),
             Event::FirmwareRemoved { firmware, .. } => self.forget_firmware(firmware),
@@ -536,8 +567,19 @@ impl Floor {
                 }
             }
             Note::BootWarned { mac, session, text } => self.warned(*mac, *session, text),
+            Note::Job(job) => self.shelf.note_job(job),
+            Note::Kept { image, keeping } => {
+                self.shelf.keeping.insert(*image, keeping.as_ref().clone());
+            }
+            Note::Progress { image, done, total } => {
+                self.shelf.progress.insert(*image, Progress { done: *done, total: *total });
+            }
             // Rows of their own.
-            Note::Timeline { .. } | Note::LateReport { .. } | Note::ScriptText { .. } | Note::ScriptOutput { .. } => {}
+            Note::Zeros { .. }
+            | Note::Timeline { .. }
+            | Note::LateReport { .. }
+            | Note::ScriptText { .. }
+            | Note::ScriptOutput { .. } => {}
         }
     }
 }

@@ -146,9 +146,7 @@ impl Floor {
 
     fn plan(&self, project: &Project, ask: &ScriptAsk) -> Result<Plan, Refusal> {
         let wanted = project.image_for(ask.facts.storage_bytes());
-        let image = self.images.get(&wanted).ok_or_else(|| {
-            Refusal::new(409, "no_image", format!("the image {wanted} of project {} is gone", project.id))
-        })?;
+        let (image, served) = self.writable(wanted, format_args!("project {}", project.id))?;
         // The query tells the size of the eMMC alone; other storage is measured by the script.
         if project.storage == crate::core::plan::StoragePath::default() {
             let Some(size) = ask.facts.storage_bytes().filter(|size| *size > 0) else {
@@ -166,8 +164,9 @@ impl Floor {
         }
         Ok(Plan {
             image: image.id,
-            compression: image.compression,
-            size_bytes: image.size_bytes,
+            compression: served.compression,
+            size_bytes: served.size_bytes,
+            transcoded: served.transcoded,
             raw_sha256: image.raw_sha256,
             raw_size_bytes: image.raw_size_bytes,
             storage: project.storage.clone(),

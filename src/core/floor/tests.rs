@@ -4,6 +4,7 @@ mod boot;
 mod conflict;
 mod firmware;
 mod rules;
+mod shelf;
 mod told;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use crate::core::command::{Command, Envelope, Transport};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Revision, Serial, Serial8};
 use crate::core::event::Event;
 use crate::core::floor::{Deadlines, Fact, Floor, Settings};
-use crate::core::image::{Compression, Digest, Image};
+use crate::core::image::{Compression, Digest, Image, Survey};
 use crate::core::observation::{Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk};
 use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
@@ -175,6 +176,7 @@ fn image() -> Image {
         compression: Compression::Xz,
         raw_sha256: RAW,
         raw_size_bytes: SIZE,
+        survey: Survey::default(),
         added_at: Timestamp::default(),
     }
 }
@@ -541,7 +543,7 @@ proptest! {
         }
         prop_assert!(ends.values().all(|count| *count == 1), "one outcome a session: {:?}", ends);
         prop_assert_eq!(&fold.projects, &world.floor.projects);
-        prop_assert_eq!(&fold.images, &world.floor.images);
+        prop_assert_eq!(&fold.shelf.images, &world.floor.shelf.images);
         prop_assert_eq!(&fold.rules, &world.floor.rules);
         prop_assert!(world.floor.rules.without_rules(&world.floor.projects).count() <= 1);
         for (id, session) in &world.floor.sessions {

@@ -135,6 +135,7 @@ pub async fn busy_ledger(folder: &Path, last: Ipv4Addr) -> Ledger {
         compression: Compression::Xz,
         raw_sha256: Digest::new([2; 32]),
         raw_size_bytes: 4096,
+        survey: crate::core::image::Survey::default(),
         added_at: Timestamp::default(),
     };
     ledger.submit(Input::Observed(Observation::ImageIngested(image))).await.unwrap();

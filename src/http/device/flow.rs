@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::{BodyDataStream, Bytes};
+use axum::body::Bytes;
 use futures_util::Stream;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
@@ -113,22 +113,25 @@ impl Drop for Passing {
 }
 
 /// A body whose bytes are counted as they are handed to the connection.
-pub struct Counted {
-    body: BodyDataStream,
+pub struct Counted<S> {
+    body: Pin<Box<S>>,
     passing: Passing,
 }
 
-impl Counted {
-    pub fn new(body: BodyDataStream, passing: Passing) -> Self {
-        Self { body, passing }
+impl<S> Counted<S> {
+    pub fn new(body: S, passing: Passing) -> Self {
+        Self { body: Box::pin(body), passing }
     }
 }
 
-impl Stream for Counted {
-    type Item = Result<Bytes, axum::Error>;
+impl<S, E> Stream for Counted<S>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+{
+    type Item = Result<Bytes, E>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = ready!(Pin::new(&mut self.body).poll_next(context));
+        let chunk = ready!(self.body.as_mut().poll_next(context));
         if let Some(Ok(bytes)) = &chunk {
             self.passing.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }

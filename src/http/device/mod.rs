@@ -5,6 +5,7 @@ mod boot;
 mod flow;
 mod form;
 mod query;
+mod ranges;
 mod report;
 mod scripts;
 
@@ -20,13 +21,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
-use tower_http::services::ServeFile;
 use uuid::Uuid;
 
 use crate::bootfiles::BootFiles;
 use crate::core::observation::{Input, Observation, Report, ScriptAsk};
-use crate::core::plan::{SessionId, Token};
+use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::core::view::Answer;
@@ -34,15 +33,14 @@ use crate::firmware::Firmwares;
 use crate::http::device::boot::Served;
 use crate::http::device::flow::{Counted, Flows};
 use crate::http::device::query::Asked;
+use crate::http::device::ranges::Wanted;
 use crate::http::error::Failure;
-use crate::images::Images;
+use crate::images::{self, Images};
 use crate::ledger::{Ledger, SubmitError};
 use crate::script::{self, Setting};
 
 /// Larger than any report of the script.
 const MAX_REPORT: usize = 16 << 10;
-/// Twice as cheap as the default of 64 KiB.
-const IMAGE_CHUNK: usize = 1 << 20;
 /// Well within the 120 s after which a silent device is given up.
 const PROGRESS_SECONDS: u16 = 2;
 
@@ -174,34 +172,47 @@ async fn give_image(
     if !session.is_open() {
         return Err(Refusal::new(409, "session_closed", format!("session {} has ended", session.id)).into());
     }
-    let tag = HeaderValue::from_str(&format!("\"{}\"", session.plan.image)).expect("a digest is hex digits");
+    let tag = tag_of(&session.plan);
     if let Some(status) = precondition(request.headers_mut(), &tag) {
         return Ok((status, [(header::ETAG, tag)]).into_response());
     }
-    let counted = request.method() == Method::GET;
-    let file = ServeFile::new(device.images.file(session.plan.image)).with_buf_chunk_size(IMAGE_CHUNK);
-    let served = match file.oneshot(request).await {
-        Ok(served) => served,
-        Err(never) => match never {},
-    };
-    if served.status() == StatusCode::NOT_FOUND {
-        tracing::error!(image = %session.plan.image, session = %session.id, "the file of an image is gone");
-        return Err(
-            Refusal::new(404, "image_missing", format!("the file of image {} is gone", session.plan.image)).into()
-        );
-    }
-    let mut response = served.map(|body| {
-        let body = Body::new(body);
-        // A 304 or 416 has an empty one; it ends at once and counts nothing.
-        if counted {
-            Body::from_stream(Counted::new(body.into_data_stream(), device.flows.open(session.id)))
-        } else {
-            body
+    let mapped = device.images.served(&session.plan).await.map_err(|error| {
+        tracing::error!(image = %session.plan.image, session = %session.id, %error, "the file of an image is gone");
+        Refusal::new(404, "image_missing", format!("the file of image {} is gone", session.plan.image))
+    })?;
+    let size = mapped.len();
+    let mut headers = HeaderMap::from_iter([
+        (header::ETAG, tag),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+    ]);
+    let (status, from, to) = match ranges::wanted(request.headers(), size) {
+        Wanted::All => (StatusCode::OK, 0, size),
+        Wanted::Part(from, to) => {
+            headers.insert(header::CONTENT_RANGE, text_value(format!("bytes {from}-{}/{size}", to - 1)));
+            (StatusCode::PARTIAL_CONTENT, from, to)
         }
-    });
-    response.headers_mut().remove(header::LAST_MODIFIED);
-    response.headers_mut().insert(header::ETAG, tag);
-    Ok(response)
+        Wanted::Beyond => {
+            headers.insert(header::CONTENT_RANGE, text_value(format!("bytes */{size}")));
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response());
+        }
+    };
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(to - from));
+    let body = match *request.method() {
+        Method::GET => Body::from_stream(Counted::new(images::stream(mapped, from, to), device.flows.open(session.id))),
+        _ => Body::empty(),
+    };
+    Ok((status, headers, body).into_response())
+}
+
+fn text_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("digits and words")
+}
+
+/// The digest of the upload; another form of it has other bytes, and so another tag.
+fn tag_of(plan: &Plan) -> HeaderValue {
+    let form = if plan.transcoded { format!(".{}", plan.compression.as_str()) } else { String::new() };
+    HeaderValue::from_str(&format!("\"{}{form}\"", plan.image)).expect("a digest is hex digits")
 }
 
 /// The EEPROM image of the plan: small, so it is given whole.

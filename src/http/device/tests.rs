@@ -10,6 +10,7 @@ use axum::http::request::Builder;
 use futures_util::stream;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 use super::*;
 use crate::core::address::Pool;
@@ -66,7 +67,8 @@ impl World {
             deadlines: Deadlines::default(),
         };
         let (ledger, _) = Ledger::open(&data.path().join("bootline.db"), "", settings, Clock::default()).unwrap();
-        let images = Images::open(data.path(), ledger.clone()).unwrap();
+        let images = Images::open(data.path(), images::Settings::default(), ledger.clone()).unwrap();
+        tokio::spawn(images.clone().run(CancellationToken::new()));
         let upload = stream::iter([Ok::<_, Infallible>(Bytes::from_static(BODY))]);
         let image = images.take("a.img", || Ok(None), upload).await.unwrap();
         let server = "192.168.5.1:80".parse().unwrap();

@@ -4,11 +4,24 @@ check() {
     for check_tool in awk curl dd head sed sha256sum sync tail tr wc; do
         command -v "$check_tool" >/dev/null || fail write tools.missing "this system has no $check_tool"
     done
-    [ "$COMPRESSION" = raw ] || command -v xz >/dev/null || fail write tools.missing "this system has no xz"
+    case $COMPRESSION in
+        raw) ;;
+        xz | gz | bz2) command -v "$(decoder)" >/dev/null || fail write tools.missing "this system has no $(decoder)" ;;
+        *) fail write tools.missing "this system cannot decode $COMPRESSION" ;;
+    esac
     check_medium
     [ -b "$STORAGE" ] || return 0
     [ -r "$DISK_STAT" ] || warn "no $DISK_STAT: no progress from the disk itself"
     led none 0 || warn "no LED led0 or led1"
+}
+
+# The program that decodes the image: those that the stock initramfs has. (It has bunzip2, but no bzip2.)
+decoder() {
+    case $COMPRESSION in
+        gz) echo gunzip ;;
+        bz2) echo bunzip2 ;;
+        *) echo xz ;;
+    esac
 }
 
 # A medium that is not there must not become a file in memory, and a file must not pass for a medium.

@@ -15,10 +15,10 @@ write() {
     wipe_head || fail write write.medium "$(last_words "$WORK/wipe.err")"
     call "$IMAGE_URL" -I || fail write write.download "$(last_words "$WORK/call.err") HTTP $call_status"
     say "Writing $RAW_SIZE bytes to $STORAGE"
-    if [ "$COMPRESSION" = xz ]; then
-        download | unpack | put
-    else
+    if [ "$COMPRESSION" = raw ]; then
         download | put
+    else
+        download | unpack | put
     fi
     judge
     dd if="$WORK/first" of="$STORAGE" bs=1M conv=notrunc,fsync 2>"$WORK/dd.err" ||
@@ -46,8 +46,8 @@ download() {
 }
 
 unpack() {
-    xz -dc 2>"$WORK/xz.err"
-    echo $? >"$WORK/xz.rc"
+    "$(decoder)" -dc 2>"$WORK/unpack.err"
+    echo $? >"$WORK/unpack.rc"
 }
 
 # Takes exactly RAW_SIZE bytes and counts those that come after; reading to the end lets xz check all it has.
@@ -86,14 +86,15 @@ full_blocks() {
 # Whose fault it was. A stage whose reader is gone fails too (curl with 23, others by signal 13): the reader is to blame.
 judge() {
     judge_curl=$(cat "$WORK/curl.rc")
-    judge_xz=$(cat "$WORK/xz.rc" 2>/dev/null || echo 0)
+    judge_unpack=$(cat "$WORK/unpack.rc" 2>/dev/null || echo 0)
     judge_put=$(cat "$WORK/put.rc")
     [ "$judge_put" != 1 ] || fail write write.medium "$(last_words "$WORK/dd.err")"
     case $judge_curl in
         0 | 23 | 141) ;;
         *) fail write write.download "$(last_words "$WORK/curl.err")" ;;
     esac
-    [ "$judge_xz" = 0 ] || fail write write.decode "xz ended with $judge_xz: $(last_words "$WORK/xz.err")"
+    [ "$judge_unpack" = 0 ] ||
+        fail write write.decode "$(decoder) ended with $judge_unpack: $(last_words "$WORK/unpack.err")"
     [ "$judge_curl" = 0 ] || fail write write.download "$(last_words "$WORK/curl.err")"
     judge_bytes=$(cat "$WORK/put.bytes")
     [ "$judge_put$judge_bytes" = "0$RAW_SIZE" ] ||

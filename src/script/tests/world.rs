@@ -23,13 +23,15 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 22] = [
+const APPLETS: [&str; 24] = [
     "awk",
     "blockdev",
+    "bunzip2",
     "cat",
     "cp",
     "date",
     "dd",
+    "gunzip",
     "head",
     "mkdir",
     "mktemp",
@@ -224,6 +226,25 @@ impl Job {
         Self { served: packed(&job.raw), compression: Compression::Xz, ..job }
     }
 
+    /// The same image, packed in another way.
+    pub fn packed_as(size: usize, compression: Compression) -> Self {
+        let job = Self::raw(size);
+        let served = match compression {
+            Compression::Gz => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(&job.raw).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Bz2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(&job.raw).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => packed(&job.raw),
+        };
+        Self { served, compression, ..job }
+    }
+
     pub fn image(&self) -> Image {
         let sites = self.preinstall.iter().chain(&self.postinstall);
         Image {
@@ -253,6 +274,7 @@ impl Job {
                 image: digest(&self.served),
                 compression: self.compression,
                 size_bytes: self.served.len() as u64,
+                transcoded: false,
                 raw_sha256: self.raw_sha256,
                 raw_size_bytes: self.raw_size as u64,
                 storage: StoragePath::default(),

@@ -1,0 +1,273 @@
+//! Images and the work on them: what has come in, what is looked at, what may be written, and in which form.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::core::command::{Command, ImageRef, Reply};
+use crate::core::event::Event;
+use crate::core::floor::{Decision, Fact, Floor, Note};
+use crate::core::image::{Compression, Digest, Form, Image, Keeping, Served, ZeroMap};
+use crate::core::job::{ImageAdd, Job, JobState};
+use crate::core::refusal::Refusal;
+use crate::core::time::Timestamp;
+
+/// The alarm of images whose file is not what was taken in.
+const DAMAGED: &str = "image.damaged";
+/// More are refused: each is a connection and a file.
+const MOST_JOBS: usize = 64;
+
+/// How far work on an image is; in memory only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub done: u64,
+    pub total: u64,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = self.done.min(self.total) * 100 / self.total.max(1);
+        write!(f, "{percent} % of {} MiB", self.total >> 20)
+    }
+}
+
+/// The images' part of the floor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shelf {
+    pub images: BTreeMap<Digest, Image>,
+    pub keeping: BTreeMap<Digest, Keeping>,
+    /// The open ones.
+    pub jobs: BTreeMap<String, Job>,
+    pub progress: BTreeMap<Digest, Progress>,
+}
+
+impl Shelf {
+    /// The job that looks at an image which is not ready.
+    fn job_of(&self, image: Digest) -> Option<&Job> {
+        self.jobs.values().find(|job| job.image == Some(image) && !self.images.contains_key(&image))
+    }
+
+    fn kept(&self, image: Digest) -> Keeping {
+        self.keeping.get(&image).cloned().unwrap_or_default()
+    }
+
+    pub fn forget(&mut self, image: Digest) {
+        self.images.remove(&image);
+        self.keeping.remove(&image);
+        self.progress.remove(&image);
+    }
+
+    pub fn note_job(&mut self, job: &Job) {
+        if job.is_open() {
+            self.jobs.insert(job.id.to_string(), job.clone());
+        } else {
+            self.jobs.remove(job.id.as_str());
+            if let Some(image) = job.image {
+                self.progress.remove(&image);
+            }
+        }
+    }
+}
+
+impl Floor {
+    /// Its file is here in whole. An image that is known is proven already: it was here before, or is back.
+    pub(super) fn image_stored(&self, job: &Job, now: Timestamp) -> Decision {
+        let Some(image) = job.image.filter(|image| self.shelf.images.contains_key(image)) else {
+            return Decision::noted(vec![Note::Job(Box::new(job.clone())).into()]);
+        };
+        let mut facts = self.image_checked(image, None, now);
+        facts.push(Note::Job(Box::new(job.ended(JobState::Succeeded, None, now))).into());
+        Decision::noted(facts)
+    }
+
+    /// The same image again is the same image.
+    pub(super) fn image_ingested(&self, image: &Image, now: Timestamp) -> Decision {
+        let mut facts = Vec::new();
+        if !self.shelf.images.contains_key(&image.id) {
+            facts.push(Event::ImageAdded(image.clone()).into());
+            facts.push(self.keep(image.id, Keeping { checked_at: now, ..self.shelf.kept(image.id) }));
+        }
+        let jobs = self.shelf.jobs.values().filter(|job| job.image == Some(image.id));
+        facts.extend(jobs.map(|job| Note::Job(Box::new(job.ended(JobState::Succeeded, None, now))).into()));
+        Decision::noted(facts)
+    }
+
+    /// What was fetched or looked at is no image. All that wait for the same file hear it.
+    pub(super) fn job_failed(&self, id: &str, refusal: &Refusal, now: Timestamp) -> Decision {
+        let Some(job) = self.shelf.jobs.get(id) else { return Decision::noted(Vec::new()) };
+        let rejected = Event::ImageRejected {
+            name: job.name.clone(),
+            code: refusal.code.clone(),
+            detail: refusal.detail.clone(),
+            sha256: job.image.or(job.sha256),
+        };
+        let mut facts = vec![rejected.into()];
+        let same = |other: &&Job| other.id == job.id || (job.image.is_some() && other.image == job.image);
+        let failed = |job: &Job| Note::Job(Box::new(job.ended(JobState::Failed, Some(refusal.clone()), now))).into();
+        facts.extend(self.shelf.jobs.values().filter(same).map(failed));
+        Decision::noted(facts)
+    }
+
+    fn keep(&self, image: Digest, keeping: Keeping) -> Fact {
+        Note::Kept { image, keeping: Box::new(keeping) }.into()
+    }
+
+    /// Its file was read again, or measured.
+    pub(super) fn image_checked(&self, image: Digest, damage: Option<&str>, now: Timestamp) -> Vec<Fact> {
+        let Some(known) = self.shelf.images.get(&image) else { return Vec::new() };
+        let before = self.shelf.kept(image);
+        let damage = damage.map(str::to_owned);
+        let mut facts = Vec::new();
+        let others = self.shelf.keeping.iter().any(|(id, keeping)| *id != image && keeping.damage.is_some());
+        match &damage {
+            Some(what) => {
+                let detail = format!("image {:?} ({image}) cannot be written: {what}; upload it again", known.name);
+                facts.extend(self.alarm(DAMAGED, &detail));
+            }
+            None if !others && self.alarms.contains_key(DAMAGED) => {
+                facts.push(Event::AlarmCleared { code: DAMAGED.to_owned() }.into());
+            }
+            None => {}
+        }
+        facts.push(self.keep(image, Keeping { damage, checked_at: now, ..before }));
+        facts
+    }
+
+    pub(super) fn form_made(&self, image: Digest, form: &Form) -> Decision {
+        if !self.shelf.images.contains_key(&image) {
+            return Decision::noted(Vec::new());
+        }
+        let keeping = Keeping { form: Some(form.clone()), ..self.shelf.kept(image) };
+        Decision::noted(vec![self.keep(image, keeping)])
+    }
+
+    /// The served form is needed no more; a running session may still ask for it again.
+    pub(super) fn form_dropped(&self, image: Digest) -> Result<Decision, Refusal> {
+        let served = |session: &&crate::core::session::Session| {
+            session.is_open() && session.plan.image == image && session.plan.transcoded
+        };
+        if let Some(session) = self.sessions.values().find(served) {
+            return Err(Refusal::new(409, "in_use", format!("session {} takes it", session.id)));
+        }
+        if self.shelf.kept(image).form.is_none() {
+            return Ok(Decision::noted(Vec::new()));
+        }
+        Ok(Decision::noted(vec![self.keep(image, Keeping { form: None, ..self.shelf.kept(image) })]))
+    }
+
+    pub(super) fn zeros_found(&self, image: Digest, zeros: &ZeroMap) -> Decision {
+        Decision::noted(match self.shelf.images.contains_key(&image) {
+            true => vec![Note::Zeros { image, zeros: zeros.clone() }.into()],
+            false => Vec::new(),
+        })
+    }
+
+    pub(super) fn add_image(&self, wanted: &ImageAdd, command: &Command, now: Timestamp) -> Result<Job, Refusal> {
+        let name = wanted.name.as_deref().unwrap_or_else(|| wanted.url.file_name()).trim();
+        if name.is_empty() || name.chars().count() > 200 || name.contains(char::is_control) {
+            return Err(Refusal::invalid("/params/name", "an image needs a name of at most 200 plain characters"));
+        }
+        if self.shelf.jobs.len() >= MOST_JOBS {
+            let detail = format!("{MOST_JOBS} images are coming in already");
+            return Err(Refusal::new(503, "busy", detail).retryable());
+        }
+        Ok(Job {
+            id: command.id.clone(),
+            kind: "image.add".to_owned(),
+            name: name.to_owned(),
+            url: Some(wanted.url.clone()),
+            sha256: wanted.sha256,
+            image: None,
+            size_bytes: None,
+            state: JobState::Running,
+            error: None,
+            started_at: now,
+            ended_at: None,
+        })
+    }
+
+    /// What begins long work: the reply says that it was accepted, and by which name to ask for it.
+    pub(super) fn begin_job(
+        &self,
+        wanted: &ImageAdd,
+        command: &Command,
+        now: Timestamp,
+    ) -> Result<(Vec<Fact>, Reply), Refusal> {
+        let job = self.add_image(wanted, command, now)?;
+        let reply = Reply::accepted(command, &self.settings.station, now, json!({"job": job.shown()}));
+        Ok((vec![Note::Job(Box::new(job)).into()], reply))
+    }
+
+    pub(super) fn cancel_job(&self, id: &str, now: Timestamp) -> Result<(Vec<Fact>, Value), Refusal> {
+        let job = self.shelf.jobs.get(id).ok_or_else(|| Refusal::not_found("open job", id))?;
+        let ended = job.ended(JobState::Canceled, None, now);
+        let shown = json!({"job": ended.shown()});
+        Ok((vec![Note::Job(Box::new(ended)).into()], shown))
+    }
+
+    /// For a list: the ready ones in full, and those that are being looked at.
+    pub(super) fn list_images(&self) -> Value {
+        let ready = self.shelf.images.values().map(|image| shown(image, &self.shelf.kept(image.id)));
+        let coming = self.shelf.jobs.values().filter_map(|job| {
+            let image = job.image.filter(|image| !self.shelf.images.contains_key(image))?;
+            Some(json!({"id": image, "name": job.name, "size_bytes": job.size_bytes, "state": "ingesting", "job": job.id}))
+        });
+        json!({"images": ready.chain(coming).collect::<Vec<_>>()})
+    }
+
+    /// The image that a project may name: it need not be ready yet.
+    pub(super) fn find_image_id(&self, wanted: &ImageRef) -> Result<Digest, Refusal> {
+        let coming = || self.shelf.jobs.values().filter(|job| job.image.is_some());
+        let found = match wanted {
+            ImageRef::Id(id) => coming().find(|job| job.image == Some(*id)),
+            ImageRef::Name(name) => coming().find(|job| job.name == *name),
+        };
+        match self.find_image(wanted) {
+            Ok(image) => Ok(image.id),
+            Err(missing) if missing.status == 404 => found.and_then(|job| job.image).ok_or(missing),
+            Err(other) => Err(other),
+        }
+    }
+
+    pub(super) fn knows_image(&self, image: Digest) -> bool {
+        self.shelf.images.contains_key(&image) || self.shelf.job_of(image).is_some()
+    }
+
+    /// The image of a project, proven and whole, and the form in which it goes out.
+    pub(super) fn writable(&self, id: Digest, what: impl std::fmt::Display) -> Result<(&Image, Served), Refusal> {
+        let far = |deed: &str, name: &str| {
+            let how = self.shelf.progress.get(&id).map_or_else(String::new, |progress| format!(" ({progress})"));
+            let detail =
+                format!("image {name:?} of {what} is still being {deed}{how}; the module asks again by itself");
+            // The curl of the stock initramfs repeats this one status, and waits between.
+            Refusal::new(503, "image_not_ready", detail).retryable()
+        };
+        let Some(image) = self.shelf.images.get(&id) else {
+            return Err(match self.shelf.job_of(id) {
+                Some(job) => far("checked", &job.name),
+                None => Refusal::new(409, "no_image", format!("the image {id} of {what} is gone")),
+            });
+        };
+        let keeping = self.shelf.kept(id);
+        if let Some(damage) = keeping.damage {
+            let detail = format!("image {:?} of {what} is damaged: {damage}; upload it again", image.name);
+            return Err(Refusal::new(409, "image_damaged", detail));
+        }
+        let original = Served { compression: image.compression, size_bytes: image.size_bytes, transcoded: false };
+        match keeping.form {
+            Some(form) => {
+                Ok((image, Served { compression: form.compression, size_bytes: form.size_bytes, transcoded: true }))
+            }
+            None if image.compression == Compression::Zstd => Err(far("packed anew for the modules", &image.name)),
+            None => Ok((image, original)),
+        }
+    }
+}
+
+/// An image that is ready, as people see it.
+pub fn shown(image: &Image, keeping: &Keeping) -> Value {
+    let mut shown = json!(image);
+    shown["state"] = json!(if keeping.damage.is_some() { "damaged" } else { "ready" });
+    shown["kept"] = json!(keeping);
+    shown
+}
