@@ -88,10 +88,10 @@ impl Reply {
         }
     }
 
-    /// It was taken down and will be done.
+    /// Long work was begun. How it ends is the state of its job.
     pub fn accepted(command: &Command, station: &str, now: Timestamp, result: Value) -> Self {
         let reply = Self::succeeded(command, station, now, result);
-        Self { status: Status::Accepted, is_final: false, code: 202, ..reply }
+        Self { status: Status::Accepted, is_final: false, code: 202, job: Some(command.id.clone()), ..reply }
     }
 
     pub fn rejected(id: CommandId, name: &str, station: &str, now: Timestamp, refusal: Refusal) -> Self {

@@ -16,6 +16,9 @@ use crate::core::plan::Plan;
 use crate::core::project::Project;
 use crate::core::refusal::{Fault, Refusal};
 
+/// The image of a plan has to be made first; the one who asked does that, and asks again.
+pub const NOT_READY: &str = "firmware_not_ready";
+
 /// Sums of edited images: by the image and its new `bootconf.txt`.
 pub(super) type Edits = BTreeMap<(Digest, String), Digest>;
 
@@ -195,7 +198,7 @@ impl Floor {
 
 /// The station makes the image when it is asked for the first time; what is refused so is asked again.
 fn not_ready() -> Refusal {
-    Refusal::new(503, "firmware_not_ready", "the firmware of the project is being made; ask again").retryable()
+    Refusal::new(503, NOT_READY, "the firmware of the project is being made; ask again").retryable()
 }
 
 fn at(parent: &str, field: &str, refusal: Refusal) -> Refusal {

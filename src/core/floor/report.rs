@@ -55,7 +55,7 @@ impl Floor {
                 Ok(self.with_session(facts, session, now))
             }
             // It will be otherwise in a moment: the device's curl asks again.
-            Err(refusal) if refusal.status == 503 => Err(refusal),
+            Err(refusal) if refusal.code == firmware::NOT_READY => Err(refusal),
             Err(refusal) => {
                 facts.extend(self.refused(reference, &refusal, now));
                 facts.push(Self::script_moment(mac, &refusal.code, now));

@@ -27,7 +27,8 @@ write_data_file() {
         fail postinstall data.mount "$data_partition: $(last_words "$WORK/mount.err")"
     data_back=$(cat "$WORK/boot/$DATA_FILE" 2>/dev/null) || data_rc=1
     umount "$WORK/boot" 2>/dev/null
-    [ "$data_rc" = 0 ] && [ "$data_back" = "$(printf '%s' "$DATA")" ] ||
+    if [ "$data_rc" != 0 ] || [ "$data_back" != "$(printf '%s' "$DATA")" ]; then
         fail postinstall data.mismatch "$DATA_FILE does not hold what was written into it"
+    fi
     say "Wrote $DATA_FILE on $data_partition"
 }

@@ -29,19 +29,6 @@ postinstall() {
     report_scripts postinstall
 }
 
-# begin_pulse STEP: a sign of life while somebody else's code runs.
-begin_pulse() {
-    pulse "$1" >/dev/null 2>&1 </dev/null &
-    PROGRESS=$!
-}
-
-pulse() {
-    while sleep "$PROGRESS_SECONDS"; do
-        curl -g -s --connect-timeout 2 --max-time 3 -H "Authorization: Bearer $TOKEN" --data "step=$1" --data bytes=0 \
-            "$PROGRESS_URL"
-    done
-}
-
 # run_scripts LIST: one a line, as ID fail|warn yes|no SECONDS.
 run_scripts() {
     : >"$WORK/runs"
