@@ -233,6 +233,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_packets_of_the_field_are_read_and_written_byte_for_byte() {
+        let read = |text| {
+            let bytes = crate::tftp::tests::bytes(text);
+            let packet = Packet::parse(&bytes).unwrap();
+            assert_eq!(packet.encode(), bytes);
+            packet
+        };
+        let rrq = |file: &str, options: &[(&str, &str)]| {
+            let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            Packet::Rrq(Request { file: file.to_owned(), mode: "octet".to_owned(), options })
+        };
+        assert_eq!(read(include_str!("../../tests/vectors/tftp/pi3-rom-rrq.hex")), rrq("bootcode.bin", &[]));
+        let pi5 = [("tsize", "0"), ("blksize", "1468")];
+        assert_eq!(read(include_str!("../../tests/vectors/tftp/pi5-config-rrq.hex")), rrq("c0ffee12/config.txt", &pi5));
+        let edk2 = [("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")];
+        assert_eq!(read(include_str!("../../tests/vectors/tftp/edk2-rrq.hex")), rrq("bootaa64.efi", &edk2));
+        assert_eq!(
+            read(include_str!("../../tests/vectors/tftp/edk2-user-aborted.hex")),
+            Packet::error(8, "User aborted the transfer")
+        );
+        assert_eq!(
+            read(include_str!("../../tests/vectors/tftp/early-terminate.hex")),
+            Packet::error(0, "Early terminate")
+        );
+        assert_eq!(read(include_str!("../../tests/vectors/tftp/not-found.hex")), Packet::error(1, "File not found"));
+    }
+
     fn packets() -> impl Strategy<Value = Packet> {
         let options = || proptest::collection::vec(("[a-z]{1,8}", "[ -~]{0,8}"), 0..4);
         let request = || {
