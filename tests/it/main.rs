@@ -20,5 +20,6 @@ mod models;
 mod net;
 mod netconsole;
 mod restart;
+mod rules;
 mod tidy;
 mod timeline;
