@@ -194,6 +194,9 @@ pub enum Event {
         step: Option<StepName>,
         code: String,
         detail: String,
+        /// What to do about it, for the operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
         retryable: bool,
     },
     /// An operator or the ERP ended it.
@@ -215,6 +218,9 @@ pub enum Event {
         step: Option<StepName>,
         code: String,
         detail: String,
+        /// What to do about it, for the operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
         retryable: bool,
     },
     /// One more attempt is allowed.

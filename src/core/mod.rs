@@ -3,6 +3,7 @@
 //! May import: std, serde, `serde_json` (params and event data are JSON values), uuid and time values; no other room.
 
 pub mod address;
+pub mod advice;
 pub mod boot;
 pub mod command;
 pub mod device;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::core::advice::advice;
 use crate::core::device::{Facts, Mac};
 use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId, Token};
@@ -128,6 +129,7 @@ impl Session {
             "ended_at": ended.map(|ended| ended.at),
             "code": ended.and_then(|ended| ended.code.as_ref()),
             "detail": ended.and_then(|ended| ended.detail.as_ref()),
+            "advice": ended.and_then(|ended| advice(ended.code.as_deref()?)),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The journey of a session: it asks for its script, reports its steps, and ends in exactly one way.
 
+use crate::core::advice::advice;
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note, firmware, scripts};
@@ -314,6 +315,7 @@ impl Floor {
             step: step.or_else(|| session.current_step()),
             code: code.to_owned(),
             detail: detail.to_owned(),
+            advice: advice(code).map(str::to_owned),
             retryable: self.may_retry(session),
         }
         .into()
@@ -325,6 +327,7 @@ impl Floor {
             step: session.current_step(),
             code: code.to_owned(),
             detail: detail.to_owned(),
+            advice: advice(code).map(str::to_owned),
             retryable: self.may_retry(session),
         }
         .into()
