@@ -81,7 +81,7 @@ impl Agent {
         let mtu = interface.mtu().await?;
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
-        let devices = Listener::bind("devices", config.http.devices.into()).await?;
+        let devices = Listener::bind("devices", config.http.devices.into()).await?.sending(images.mappings());
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
         let metrics = Metrics::new(ledger.clone());

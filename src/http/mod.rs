@@ -8,6 +8,7 @@ mod extract;
 mod firmware;
 mod images;
 pub mod operator;
+mod sendfile;
 mod uploads;
 
 use std::io;
@@ -15,8 +16,12 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::http::sendfile::Files;
+use crate::images::Mappings;
 
 /// How long a stop waits for requests under way.
 const GRACE: Duration = Duration::from_secs(5);
@@ -31,12 +36,19 @@ pub struct Settings {
 pub struct Listener {
     name: &'static str,
     socket: TcpListener,
+    mappings: Mappings,
 }
 
 impl Listener {
     pub async fn bind(name: &'static str, address: SocketAddr) -> Result<Self, BindError> {
         let socket = TcpListener::bind(address).await.map_err(|source| BindError { name, address, source })?;
-        Ok(Self { name, socket })
+        Ok(Self { name, socket, mappings: Mappings::default() })
+    }
+
+    /// Sends these files without a copy.
+    #[must_use]
+    pub fn sending(self, mappings: Mappings) -> Self {
+        Self { mappings, ..self }
     }
 
     pub fn address(&self) -> io::Result<SocketAddr> {
@@ -47,7 +59,13 @@ impl Listener {
     pub async fn run(self, router: Router, stop: CancellationToken) -> Result<(), Fault> {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let told = stop.clone();
-        let serving = axum::serve(self.socket, service).with_graceful_shutdown(async move { told.cancelled().await });
+        // An answer in two parts must not wait for the acknowledgement of its first.
+        let files = Files { socket: self.socket, mappings: self.mappings }.tap_io(|connection| {
+            if let Err(error) = connection.set_nodelay() {
+                tracing::debug!(%error, "a connection keeps its delay");
+            }
+        });
+        let serving = axum::serve(files, service).with_graceful_shutdown(async move { told.cancelled().await });
         let limit = async {
             stop.cancelled().await;
             tokio::time::sleep(GRACE).await;

@@ -1,5 +1,6 @@
-//! Image files go out from the page cache: mapped once for all clients, so that neither copies nor buffers grow with
-//! their number. The only `unsafe` of the house is here.
+//! Image files go out from the page cache: mapped once for all clients, so that no buffers grow with their number, and
+//! so that a connection can tell by the address of a slice which bytes of which file it is. The only `unsafe` of the
+//! house is here.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,6 +27,7 @@ pub struct Mappings {
 /// One file, as long as somebody takes it.
 pub struct Mapped {
     map: Mmap,
+    file: File,
 }
 
 struct Shared(Arc<Mapped>);
@@ -53,14 +55,27 @@ impl Mappings {
         // SAFETY: so the bytes do not change under the map. A disk that fails is met by `populate`, on pages that are
         // not in memory yet, before anyone reads them.
         let map = unsafe { Mmap::map(&file)? };
-        let mapped = Arc::new(Mapped { map });
+        let mapped = Arc::new(Mapped { map, file });
         open.retain(|_, mapped| mapped.strong_count() > 0);
         open.insert(path.to_owned(), Arc::downgrade(&mapped));
         Ok(mapped)
     }
+
+    /// The file of which this is a part, and where it begins there.
+    pub fn find(&self, bytes: &[u8]) -> Option<(Arc<Mapped>, usize)> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().filter_map(Weak::upgrade).find_map(|mapped| {
+            let at = bytes.as_ptr().addr().checked_sub(mapped.map.as_ptr().addr())?;
+            (at + bytes.len() <= mapped.map.len()).then_some((mapped, at))
+        })
+    }
 }
 
 impl Mapped {
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     pub fn len(&self) -> u64 {
         self.map.len() as u64
     }
@@ -121,5 +136,7 @@ mod tests {
         let parts: Vec<Bytes> = parts.into_iter().map(Result::unwrap).collect();
         assert!(parts.iter().all(|part| part.len() <= CHUNK));
         assert!(parts.concat() == bytes[1000..8_999_999]);
+        assert_eq!(mappings.find(&parts[1]).unwrap().1, 1000 + parts[0].len());
+        assert!(mappings.find(&bytes).is_none() && mappings.find(b"").is_none());
     }
 }

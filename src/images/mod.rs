@@ -40,13 +40,12 @@ use crate::images::background::Priority;
 use crate::images::board::Board;
 use crate::images::ingest::{Intake, announced, image_name, refusal_of};
 use crate::images::library::{FolderFault, Library};
-use crate::images::mapped::{Mapped, Mappings};
 use crate::images::partial::Partial;
 use crate::images::uploads::Slots;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 
 pub use crate::images::library::Damage;
-pub use crate::images::mapped::stream;
+pub use crate::images::mapped::{Mapped, Mappings, stream};
 pub use crate::images::uploads::Upload;
 
 /// Chunks of an upload that wait for the disk; the network waits when there are more.
@@ -145,6 +144,11 @@ impl Images {
         let mappings = self.mappings.clone();
         let opened = tokio::task::spawn_blocking(move || mappings.open(&path));
         opened.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
+    }
+
+    /// The files that are going out, for the connections.
+    pub fn mappings(&self) -> Mappings {
+        self.mappings.clone()
     }
 
     /// Images whose file is gone or has another size: asked at the start.
