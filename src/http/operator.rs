@@ -46,7 +46,8 @@ pub fn router(operator: Operator) -> Router {
         .route("/scripts/{id}", get(script).delete(delete_script))
         .route("/rules", get(rules).put(set_rules))
         .route("/rules/test", post(test_rules))
-        .route("/images", get(images::list).post(images::upload))
+        // An image is streamed and has a limit of its own; without this a form ends at 2 MB.
+        .route("/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
         .route("/images/import", post(images::import))
         .route("/images/fetch", post(images::fetch))
         .route("/images/{id}", get(images::show).delete(images::delete))

@@ -103,6 +103,18 @@ fn an_upload_goes_on_over_power_cuts_and_its_image_is_written() {
 }
 
 #[test]
+fn a_form_may_hold_an_image_of_any_size() {
+    let agent = TestAgent::start("{mqtt: off}");
+    let image = noise(5 << 20);
+    let head = "--x\r\nContent-Disposition: form-data; name=\"image\"; filename=\"form.img\"\r\n\r\n";
+    let body = [head.as_bytes(), &image, b"\r\n--x--\r\n"].concat();
+    let kind = ("Content-Type", "multipart/form-data; boundary=x");
+    let answer = http::call(agent.operators, "POST", "/api/v1/images", &[kind], &body).unwrap();
+    assert_eq!((answer.status, &answer.json()["image"]["id"]), (201, &json!(hex(&image))), "{}", answer.text());
+    agent.finish();
+}
+
+#[test]
 fn the_protocol_of_resumable_uploads_is_kept() {
     let agent = TestAgent::start("{mqtt: off}");
     let call = |method: &str, path: &str, headers: &[(&str, &str)]| {
