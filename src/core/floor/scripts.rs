@@ -12,7 +12,7 @@ use crate::core::plan::Plan;
 use crate::core::project::Project;
 use crate::core::refusal::Refusal;
 use crate::core::script::{DeviceData, Manner, OnFailure, PlannedScript, Script, ScriptId, Scripts, Variables};
-use crate::core::session::StepName;
+use crate::core::session::{Session, StepName};
 use crate::core::time::Timestamp;
 
 /// A request has 64 KiB at most.
@@ -67,6 +67,11 @@ impl Floor {
         let script = self.scripts.get(id).ok_or_else(|| Refusal::not_found("script", id))?;
         if let Some(user) = self.projects.values().find(|project| project.scripts.all().any(|used| used == id)) {
             return Err(Refusal::new(409, "in_use", format!("script {id} is used by project {}", user.id)));
+        }
+        // Put again it would begin at revision 1, with another text than the one that the session was planned with.
+        let plans = |session: &&Session| session.is_open() && session.plan.scripts.all().any(|used| used.script == *id);
+        if let Some(user) = self.sessions.values().find(plans) {
+            return Err(Refusal::new(409, "in_use", format!("script {id} is used by session {}", user.id)));
         }
         Ok((vec![Event::ScriptRemoved { script: id.clone() }.into()], json!({"script": script})))
     }

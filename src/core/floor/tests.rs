@@ -4,6 +4,7 @@ mod boot;
 mod conflict;
 mod firmware;
 mod rules;
+mod scripts;
 mod shelf;
 mod told;
 
