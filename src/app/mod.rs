@@ -1,8 +1,10 @@
 //! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
 
+pub mod check;
 mod files;
 mod journal_log;
 mod lock;
+mod service;
 mod sweep;
 
 use std::net::SocketAddr;
@@ -122,6 +124,7 @@ impl Agent {
         ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
         let Running { mut front, mut back, writer, interface, claim, _lock } = self.start();
         tracing::info!("ready");
+        let supervised = service::Supervised::ready(ledger.clone());
 
         let ended = tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -133,6 +136,7 @@ impl Agent {
             Err(error) => format!("{error:#}"),
         };
         tracing::info!(reason, "stopping");
+        supervised.stopping();
         let front = front.drain(FRONT).await;
         // A ledger that cannot write any more cannot record its end either.
         let recorded = ledger.submit(Input::Observed(Observation::StationStopping { reason })).await;

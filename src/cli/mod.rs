@@ -2,6 +2,7 @@
 
 mod bootfiles;
 mod cage;
+mod check;
 mod demo;
 mod exit;
 mod figures;
@@ -28,6 +29,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Check(check::Args),
     Demo(demo::Args),
     Simulate(simulate::Args),
     #[command(subcommand)]
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),

@@ -7,13 +7,13 @@ pub mod ask;
 pub mod boot;
 pub mod circuit;
 mod conflict;
-mod ether;
+pub mod ether;
 mod frame;
 pub mod interface;
 mod neighbours;
 pub mod packet;
 pub mod pi;
-mod rival;
+pub mod rival;
 #[cfg(test)]
 mod tests;
 

@@ -73,22 +73,29 @@ impl Lookout {
         }
     }
 
-    /// The servers that offer an address to a device nobody knows.
+    /// The others that offer an address.
     async fn ask(&self) -> io::Result<BTreeSet<Ipv4Addr>> {
-        let socket = listener(&self.interface, self.client_port)?;
-        let question = question(self.ether.mac());
-        let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.client_port);
-        let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, self.port);
-        if let Some(packet) = frame::packet(from, to, &question.encode()) {
-            self.ether.send(BROADCAST, Carries::Ipv4, &packet)?;
-        }
-        let (end, mut servers, mut buffer) = (Instant::now() + WAIT, BTreeSet::new(), [0; 1500]);
-        while let Ok(heard) = timeout_at(end, socket.recv_from(&mut buffer)).await {
-            let (length, _) = heard?;
-            servers.extend(offered(&buffer[..length], &question).filter(|server| *server != self.server));
-        }
+        let mut servers = offers(&self.ether, &self.interface, self.port, self.client_port).await?;
+        servers.remove(&self.server);
         Ok(servers)
     }
+}
+
+/// The servers that offer an address to a device nobody knows, within three seconds.
+pub async fn offers(ether: &Ether, interface: &str, port: u16, client_port: u16) -> io::Result<BTreeSet<Ipv4Addr>> {
+    let socket = listener(interface, client_port)?;
+    let question = question(ether.mac());
+    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, client_port);
+    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, port);
+    if let Some(packet) = frame::packet(from, to, &question.encode()) {
+        ether.send(BROADCAST, Carries::Ipv4, &packet)?;
+    }
+    let (end, mut servers, mut buffer) = (Instant::now() + WAIT, BTreeSet::new(), [0; 1500]);
+    while let Ok(heard) = timeout_at(end, socket.recv_from(&mut buffer)).await {
+        let (length, _) = heard?;
+        servers.extend(offered(&buffer[..length], &question));
+    }
+    Ok(servers)
 }
 
 /// The MAC that the lookout asks by: one that no device has. The frame still comes from the station's own, for a switch

@@ -45,6 +45,19 @@ pub fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// What is damaged in the database, and whether this program knows its version. Reads only, also beside a running agent.
+pub fn examine(path: &Path) -> Result<Vec<String>, StoreError> {
+    let connection = open_reader(path)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let known = MIGRATIONS.len();
+    if usize::try_from(version).unwrap_or(usize::MAX) > known {
+        return Err(StoreError::Newer { path: path.to_owned(), version, known });
+    }
+    let mut statement = connection.prepare("PRAGMA quick_check(10)")?;
+    let said: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(said.into_iter().filter(|line| line != "ok").collect())
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let known = MIGRATIONS.len();

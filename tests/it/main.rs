@@ -7,6 +7,7 @@ mod board;
 mod bootfiles;
 mod broker;
 mod cage;
+mod check;
 mod demo;
 mod errors;
 mod firmware;

@@ -11,7 +11,7 @@ pub struct Net {
 impl Net {
     /// None where the system forbids it; with `CI=true` that is a failure.
     pub fn make() -> Option<Self> {
-        let script = "ip link set lo up && ip link add br0 address 02:00:00:00:00:fe type bridge && ip link set br0 up && echo $$ && exec cat";
+        let script = "mount -t sysfs sysfs /sys && ip link set lo up && ip link add br0 address 02:00:00:00:00:fe type bridge && ip link set br0 up && echo $$ && exec cat";
         let mut holder = Command::new("unshare")
             .args(["--user", "--map-root-user", "--net", "--mount", "--fork", "--kill-child", "sh", "-c", script])
             .stdin(Stdio::piped())
