@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room, and what it may import of the house. Change it only together with the reason.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("core", &[]),
     ("telemetry", &[]),
     ("script", &["core"]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("dhcp", &["core", "ledger"]),
     ("tftp", &["core", "ledger", "bootfiles"]),
     ("netconsole", &["core", "ledger"]),
+    ("switches", &["core", "ledger"]),
     ("bus", &["core", "ledger"]),
     ("metrics", &["core", "ledger"]),
     ("http", &["core", "ledger", "bootfiles", "images", "firmware", "script", "metrics"]),
