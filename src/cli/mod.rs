@@ -10,6 +10,7 @@ mod mix;
 mod run;
 mod simulate;
 mod size;
+mod switch;
 mod tally;
 mod tools;
 
@@ -32,6 +33,8 @@ enum Command {
     Simulate(simulate::Args),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
+    #[command(subcommand)]
+    Switch(switch::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
+        Command::Switch(verb) => switch::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

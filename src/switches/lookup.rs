@@ -98,3 +98,9 @@ fn text(value: &Value) -> Option<String> {
     let text = text.trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
+
+/// The numbers of all bridge ports.
+pub async fn numbers(client: &mut Client) -> Result<Vec<u64>, Fault> {
+    let rows = client.walk(BASE_PORT_IFINDEX).await?;
+    Ok(rows.iter().filter_map(|(name, _)| index(BASE_PORT_IFINDEX, name)?.first().copied()).collect())
+}

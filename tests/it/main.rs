@@ -21,5 +21,6 @@ mod net;
 mod netconsole;
 mod restart;
 mod rules;
+mod slots;
 mod tidy;
 mod timeline;

@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("bus", &["core", "ledger"]),
     ("metrics", &["core", "ledger"]),
     ("http", &["core", "ledger", "bootfiles", "images", "firmware", "script", "metrics"]),
-    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "http", "bus"]),
+    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "switches", "http", "bus"]),
     // Of dhcp and tftp only the pure files, see PURE.
     ("simulator", &["core", "dhcp", "tftp"]),
     (
@@ -38,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
             "dhcp",
             "tftp",
             "netconsole",
+            "switches",
             "bus",
             "metrics",
             "http",
