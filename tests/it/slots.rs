@@ -51,7 +51,7 @@ impl Switch {
     /// What stands in the configuration of the agent.
     fn entry(&self) -> String {
         format!(
-            "- {{name: sw1, address: '{}', timeout: 500ms, poe: {{}}, write_community_file: {}}}",
+            "- {{name: sw1, address: '{}', timeout: 3s, poe: {{}}, write_community_file: {}}}",
             self.address,
             self.folder.path().join("write").display()
         )
