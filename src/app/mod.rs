@@ -6,6 +6,7 @@ mod journal_log;
 mod lock;
 mod service;
 mod sweep;
+pub mod switch_test;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,6 +29,7 @@ use crate::images::Images;
 use crate::ledger::{Clock, Ledger};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
+use crate::switches::Switches;
 use crate::tftp::{self, Tftp};
 
 /// How long those who talk to devices and operators may take to stop.
@@ -46,6 +48,7 @@ pub struct Agent {
     dhcp: Option<Dhcp>,
     tftp: Tftp,
     netconsole: Option<Netconsole>,
+    switches: Switches,
     devices: Listener,
     operators: Listener,
     bus: Bus,
@@ -83,6 +86,7 @@ impl Agent {
         let mtu = interface.mtu().await?;
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
+        let switches = Switches::new(config.switches, ledger.clone());
         let devices = Listener::bind("devices", config.http.devices.into()).await?.sending(images.mappings());
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
@@ -99,6 +103,7 @@ impl Agent {
             dhcp,
             tftp,
             netconsole,
+            switches,
             devices,
             operators,
             bus,
@@ -173,6 +178,8 @@ impl Agent {
         if let Some(netconsole) = self.netconsole {
             front.spawn("netconsole", move |stop| async move { Ok(netconsole.run(stop).await?) });
         }
+        let switches = self.switches;
+        front.spawn("switches", move |stop| async move { Ok(switches.run(stop).await?) });
         let (files, tftp, library) = (self.tftp.files(), self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
         front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });

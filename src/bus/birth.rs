@@ -10,7 +10,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 33] = [
+const EVENTS: [&str; 39] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -38,8 +38,14 @@ const EVENTS: [&str; 33] = [
     "device.aborted",
     "device.interrupted",
     "device.authorized",
+    "device.located",
     "device.assigned",
     "device.unassigned",
+    "slot.quarantined",
+    "slot.released",
+    "slot.power.requested",
+    "slot.powered",
+    "slot.power.failed",
     "script.added",
     "script.removed",
     "rules.changed",

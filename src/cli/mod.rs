@@ -11,6 +11,7 @@ mod mix;
 mod run;
 mod simulate;
 mod size;
+mod switch;
 mod tally;
 mod tools;
 
@@ -34,6 +35,8 @@ enum Command {
     Simulate(simulate::Args),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
+    #[command(subcommand)]
+    Switch(switch::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
+        Command::Switch(verb) => switch::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

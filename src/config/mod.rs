@@ -2,6 +2,7 @@
 
 mod boot;
 mod file;
+mod line;
 mod overrides;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, images, netconsole, tftp};
+use crate::{bus, dhcp, http, images, netconsole, switches, tftp};
 
 use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch, Transcode};
 
@@ -35,6 +36,7 @@ pub struct Config {
     pub http: http::Settings,
     pub bus: bus::Settings,
     pub images: images::Settings,
+    pub switches: switches::Settings,
     pub data: PathBuf,
 }
 
@@ -111,6 +113,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
                 stall: file.sessions.stall.0,
                 firmware: file.sessions.firmware.0,
             },
+            line: line::line(&file)?,
         },
         interface: file.network.interface.clone(),
         server,
@@ -128,6 +131,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
         images: images_of(&file.images),
+        switches: line::switches(&file)?,
         data,
     })
 }

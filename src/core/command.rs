@@ -2,6 +2,7 @@
 
 mod firmware;
 mod script;
+mod slot;
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,11 +20,13 @@ use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::refusal::Refusal;
 use crate::core::rule::Rule;
 use crate::core::script::{FileName, Scripts};
+use crate::core::slot::SlotName;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
+pub use crate::core::command::slot::{SlotPower, SlotWord};
 pub use crate::core::reply::{Problem, Reply, Status};
 
 /// The largest request, in bytes.
@@ -172,6 +175,10 @@ pub enum Order {
     DeviceAbort(DeviceName),
     DeviceAssign(DeviceAssign),
     DeviceUnassign(DeviceName),
+    DevicePowerCycle(DeviceName),
+    SlotList,
+    SlotPower(SlotPower),
+    SlotRelease(SlotWord),
     ScriptPut(ScriptPut),
     ScriptDelete(ScriptName),
     ScriptList,
@@ -182,7 +189,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 30] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -202,6 +209,10 @@ pub const NAMES: [&str; 26] = [
     "device.abort",
     "device.assign",
     "device.unassign",
+    "device.power_cycle",
+    "slot.list",
+    "slot.power",
+    "slot.release",
     "script.put",
     "script.delete",
     "script.list",
@@ -333,6 +344,8 @@ pub struct RulesTest {
     pub jumper: Option<String>,
     #[serde(default)]
     pub circuit: Option<String>,
+    #[serde(default)]
+    pub slot: Option<SlotName>,
     /// In the place of the station's own: to try them out.
     #[serde(default)]
     pub rules: Option<Vec<Rule>>,
@@ -494,6 +507,10 @@ impl Order {
             "device.abort" => Self::DeviceAbort(read(params)?),
             "device.assign" => Self::DeviceAssign(read(params)?),
             "device.unassign" => Self::DeviceUnassign(read(params)?),
+            "device.power_cycle" => Self::DevicePowerCycle(read(params)?),
+            "slot.list" => read::<Nothing>(params).map(|_| Self::SlotList)?,
+            "slot.power" => Self::SlotPower(read(params)?),
+            "slot.release" => Self::SlotRelease(read(params)?),
             "script.put" => Self::ScriptPut(read(params)?),
             "script.delete" => Self::ScriptDelete(read(params)?),
             "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
@@ -514,6 +531,7 @@ impl Order {
                 | Self::ImageList
                 | Self::FirmwareList
                 | Self::DeviceGet(_)
+                | Self::SlotList
                 | Self::ScriptList
                 | Self::RulesGet
                 | Self::RulesTest(_)
@@ -523,7 +541,7 @@ impl Order {
 
     /// Answered before it is done.
     pub const fn is_long(&self) -> bool {
-        matches!(self, Self::FirmwareAdd(_))
+        matches!(self, Self::FirmwareAdd(_) | Self::SlotPower(_) | Self::DevicePowerCycle(_))
     }
 
     /// The device that it is about.
@@ -532,6 +550,7 @@ impl Order {
             Self::DeviceGet(name)
             | Self::DeviceAuthorize(name)
             | Self::DeviceAbort(name)
+            | Self::DevicePowerCycle(name)
             | Self::DeviceUnassign(name) => Some(name.device),
             Self::DeviceAssign(assign) => Some(assign.device),
             Self::RulesTest(test) => Some(test.device),

@@ -15,6 +15,7 @@ use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rule;
 use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
+use crate::core::slot::{PowerAction, SlotName, SwitchPort};
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,12 @@ pub struct DeviceRef {
     /// Where its cable is: what the switch or relay agent has added to its DHCP request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit: Option<String>,
+    /// Where the switch itself sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_port: Option<SwitchPort>,
+    /// The place on the line that this makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotName>,
 }
 
 /// How a device was first seen in a boot.
@@ -231,6 +238,15 @@ pub enum Event {
         by: String,
     },
 
+    /// A switch has told at which port it is; at several, when none of them can be told from the others.
+    #[serde(rename = "device.located")]
+    DeviceLocated {
+        #[serde(flatten)]
+        device: DeviceRef,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        candidates: Vec<SwitchPort>,
+    },
+
     /// It has its project, whatever the rules say: the one that the device names.
     #[serde(rename = "device.assigned")]
     DeviceAssigned {
@@ -250,6 +266,27 @@ pub enum Event {
         device: DeviceRef,
         by: String,
     },
+
+    /// So many attempts in a row did not pass here that the place is closed.
+    #[serde(rename = "slot.quarantined")]
+    SlotQuarantined { slot: SlotName, failures: u32 },
+    #[serde(rename = "slot.released")]
+    SlotReleased { slot: SlotName, by: String },
+    /// Power over Ethernet is to be switched.
+    #[serde(rename = "slot.power.requested")]
+    SlotPowerRequested {
+        slot: SlotName,
+        action: PowerAction,
+        port: SwitchPort,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<Mac>,
+        by: String,
+    },
+    /// The switch has done it, and says so when it is asked.
+    #[serde(rename = "slot.powered")]
+    SlotPowered { slot: SlotName, action: PowerAction, by: String },
+    #[serde(rename = "slot.power.failed")]
+    SlotPowerFailed { slot: SlotName, action: PowerAction, by: String, detail: String },
 
     /// It has a text, or another one.
     #[serde(rename = "script.added")]
@@ -280,7 +317,7 @@ pub enum Event {
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `slot`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -317,8 +354,14 @@ impl Event {
             Self::DeviceAborted { .. } => "device.aborted",
             Self::DeviceInterrupted { .. } => "device.interrupted",
             Self::DeviceAuthorized { .. } => "device.authorized",
+            Self::DeviceLocated { .. } => "device.located",
             Self::DeviceAssigned { .. } => "device.assigned",
             Self::DeviceUnassigned { .. } => "device.unassigned",
+            Self::SlotQuarantined { .. } => "slot.quarantined",
+            Self::SlotReleased { .. } => "slot.released",
+            Self::SlotPowerRequested { .. } => "slot.power.requested",
+            Self::SlotPowered { .. } => "slot.powered",
+            Self::SlotPowerFailed { .. } => "slot.power.failed",
             Self::ScriptAdded(_) => "script.added",
             Self::ScriptRemoved { .. } => "script.removed",
             Self::RulesChanged { .. } => "rules.changed",
@@ -339,6 +382,7 @@ impl Event {
             | Self::DeviceAborted { device, .. }
             | Self::DeviceInterrupted { device, .. }
             | Self::DeviceAuthorized { device, .. }
+            | Self::DeviceLocated { device, .. }
             | Self::DeviceAssigned { device, .. }
             | Self::DeviceUnassigned { device, .. } => Some(device),
             _ => None,
@@ -364,6 +408,11 @@ impl Event {
             | Self::ProjectDeactivated { project, .. }
             | Self::ProjectDeleted { project } => ("project", project.to_string()),
             Self::ScriptAdded(Script { id, .. }) | Self::ScriptRemoved { script: id } => ("script", id.to_string()),
+            Self::SlotQuarantined { slot, .. }
+            | Self::SlotReleased { slot, .. }
+            | Self::SlotPowerRequested { slot, .. }
+            | Self::SlotPowered { slot, .. }
+            | Self::SlotPowerFailed { slot, .. } => ("slot", slot.to_string()),
             Self::RulesChanged { .. } => ("rule", "rules".to_owned()),
             Self::CommandCompleted { command_id, .. } => ("command", command_id.clone()),
             _ => match self.device() {

@@ -22,6 +22,7 @@ pub mod reply;
 pub mod rule;
 pub mod script;
 pub mod session;
+pub mod slot;
 pub mod text;
 pub mod time;
 pub mod timeline;

@@ -11,6 +11,7 @@ use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::script::{ScriptId, ScriptRun};
 use crate::core::session::StepName;
+use crate::core::slot::{PowerAction, SlotName, SwitchPort};
 use crate::core::time::Timestamp;
 
 /// Everything that can happen to a station.
@@ -128,6 +129,10 @@ pub enum Observation {
         bootconf: String,
         sha256: Digest,
     },
+    /// Switches were asked where a device is.
+    Located(Located),
+    /// Power of a place was switched, or could not be.
+    PowerDone(PowerDone),
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,
@@ -141,6 +146,22 @@ pub enum Observation {
     AlarmCleared {
         code: String,
     },
+}
+
+/// Where switches see a device: at one port, at several, or nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub mac: Mac,
+    pub ports: Vec<SwitchPort>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PowerDone {
+    pub slot: SlotName,
+    pub action: PowerAction,
+    pub by: String,
+    /// Why it was not done.
+    pub fault: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::ProjectId;
 use crate::core::script::DeviceData;
+use crate::core::slot::{SlotName, SwitchPort};
 use crate::core::time::Timestamp;
 
 pub use crate::core::plan::StepName;
@@ -60,6 +61,10 @@ pub struct Session {
     pub facts: Facts,
     /// Where its cable was when it began, if the switch says so.
     pub circuit: Option<String>,
+    /// Where the switch sees it.
+    pub switch_port: Option<SwitchPort>,
+    /// The place on the line.
+    pub slot: Option<SlotName>,
     pub plan: Plan,
     pub token: Token,
     pub started_at: Timestamp,
@@ -121,6 +126,8 @@ impl Session {
             "variables": self.data.variables,
             "facts": self.facts,
             "circuit": self.circuit,
+            "switch_port": self.switch_port,
+            "slot": self.slot,
             "started_at": self.started_at,
             "step": self.current_step(),
             "steps": steps,

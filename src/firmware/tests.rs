@@ -34,6 +34,7 @@ fn open(data: &Path) -> (Ledger, Firmwares) {
         pool,
         max_attempts: 3,
         deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
     };
     let (ledger, _) = Ledger::open(&data.join("bootline.db"), "", settings, Clock::default()).unwrap();
     let room = Firmwares::open(data, ledger.clone()).unwrap();

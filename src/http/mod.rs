@@ -9,6 +9,7 @@ mod firmware;
 mod images;
 pub mod operator;
 mod sendfile;
+mod slots;
 mod uploads;
 
 use std::io;

@@ -43,6 +43,7 @@ impl World {
             pool,
             max_attempts: 3,
             deadlines: Deadlines::default(),
+            line: crate::core::slot::Line::default(),
         };
         let (ledger, _) = Ledger::open(&data.path().join("bootline.db"), "", settings, Clock::default()).unwrap();
         let images = Images::open(data.path(), settings_of_room(), ledger.clone()).unwrap();

@@ -39,6 +39,7 @@ fn settings() -> Settings {
         },
         max_attempts: 3,
         deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
     }
 }
 

@@ -63,6 +63,7 @@ struct Draft {
     firmware: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
     rules: bool,
+    slots: bool,
     scripts: BTreeSet<ScriptId>,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
@@ -84,6 +85,7 @@ impl Draft {
         self.firmware.extend(touched.firmware);
         self.alarms.extend(touched.alarm);
         self.rules |= touched.rules;
+        self.slots |= touched.slots;
         self.scripts.extend(touched.script);
         if let Fact::Note(note) = fact {
             self.notes.push(note.clone());
@@ -285,6 +287,9 @@ impl Writer {
         }
         if draft.rules {
             tables::save_rules(&transaction, self.floor.rules())?;
+        }
+        if draft.slots {
+            tables::save_slots(&transaction, self.floor.slots())?;
         }
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use rusqlite::{Connection, OptionalExtension, Row};
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,7 @@ use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rules;
 use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
+use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
 use crate::store::{StoreError, images as image_rows, outbox, scripts, timeline};
 
@@ -32,6 +35,11 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         connection.query_row("SELECT v FROM meta WHERE k = 'rules'", [], |row| row.get(0)).optional()?;
     if let Some(rules) = rules {
         floor.learn_rules(from_json("meta", &rules)?);
+    }
+    let slots: Option<String> =
+        connection.query_row("SELECT v FROM meta WHERE k = 'slots'", [], |row| row.get(0)).optional()?;
+    if let Some(slots) = slots {
+        floor.learn_slots(from_json("meta", &slots)?);
     }
     load_firmware(connection, &mut floor)?;
     for script in scripts::all(connection)? {
@@ -123,6 +131,14 @@ pub fn save_rules(connection: &Connection, rules: &Rules) -> Result<(), StoreErr
     connection
         .prepare_cached("INSERT INTO meta(k, v) VALUES ('rules', ?1) ON CONFLICT(k) DO UPDATE SET v = excluded.v")?
         .execute([to_json("meta", rules)?])?;
+    Ok(())
+}
+
+/// They are few and asked as one.
+pub fn save_slots(connection: &Connection, slots: &BTreeMap<SlotName, SlotState>) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("INSERT INTO meta(k, v) VALUES ('slots', ?1) ON CONFLICT(k) DO UPDATE SET v = excluded.v")?
+        .execute([to_json("meta", slots)?])?;
     Ok(())
 }
 
@@ -231,6 +247,10 @@ struct SessionBody {
     facts: Facts,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     circuit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    switch_port: Option<SwitchPort>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slot: Option<SlotName>,
     plan: Plan,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     running: Option<Running>,
@@ -245,6 +265,8 @@ pub fn save_session(connection: &Connection, session: &Session) -> Result<(), St
     let body = SessionBody {
         facts: session.facts.clone(),
         circuit: session.circuit.clone(),
+        switch_port: session.switch_port.clone(),
+        slot: session.slot.clone(),
         plan: session.plan.clone(),
         running: session.running,
         done: session.done.clone(),
@@ -341,6 +363,8 @@ impl SessionRow {
             project: parse("session", &self.project)?,
             facts: body.facts,
             circuit: body.circuit,
+            switch_port: body.switch_port,
+            slot: body.slot,
             plan: body.plan,
             token: parse("session", &self.token)?,
             started_at: Timestamp::from_millis(self.started_at),

@@ -51,6 +51,7 @@ fn ledger(folder: &Path) -> Ledger {
         pool,
         max_attempts: 3,
         deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
     };
     Ledger::open(&folder.join("bootline.db"), "", settings, Clock::default()).unwrap().0
 }

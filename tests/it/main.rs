@@ -22,5 +22,6 @@ mod net;
 mod netconsole;
 mod restart;
 mod rules;
+mod slots;
 mod tidy;
 mod timeline;

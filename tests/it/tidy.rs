@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Room, and what it may import of the house. Change it only together with the reason.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("core", &[]),
     ("telemetry", &[]),
     ("script", &["core"]),
@@ -18,10 +18,11 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("dhcp", &["core", "ledger"]),
     ("tftp", &["core", "ledger", "bootfiles"]),
     ("netconsole", &["core", "ledger"]),
+    ("switches", &["core", "ledger"]),
     ("bus", &["core", "ledger"]),
     ("metrics", &["core", "ledger"]),
     ("http", &["core", "ledger", "bootfiles", "images", "firmware", "script", "metrics"]),
-    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "http", "bus"]),
+    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "switches", "http", "bus"]),
     // Of dhcp and tftp only the pure files, see PURE.
     ("simulator", &["core", "dhcp", "tftp"]),
     (
@@ -37,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "dhcp",
             "tftp",
             "netconsole",
+            "switches",
             "bus",
             "metrics",
             "http",

@@ -61,6 +61,7 @@ impl World {
             },
             max_attempts: 3,
             deadlines: floor::Deadlines::default(),
+            line: crate::core::slot::Line::default(),
         };
         let path = folder.path().join("bootline.db");
         let (ledger, _) = Ledger::open(&path, "acme", settings, Clock::default()).unwrap();

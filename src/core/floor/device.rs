@@ -16,6 +16,7 @@ use crate::core::refusal::Refusal;
 use crate::core::rule::{Choice, Known};
 use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
+use crate::core::slot::SwitchPort;
 use crate::core::time::Timestamp;
 use crate::core::view::BootProject;
 
@@ -30,6 +31,9 @@ pub struct Device {
     /// Where its cable was at the last boot, if the switch says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit: Option<String>,
+    /// Where the switch sees it in this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switch_port: Option<SwitchPort>,
     pub first_seen_at: Timestamp,
     /// The last event or boot packet.
     pub seen_at: Timestamp,
@@ -80,6 +84,7 @@ impl Device {
             identity: None,
             serial: None,
             circuit: None,
+            switch_port: None,
             first_seen_at: at,
             seen_at: at,
             discover_at: None,
@@ -108,6 +113,7 @@ impl Device {
             "revision": self.identity.and_then(|identity| identity.revision),
             "model": self.identity.and_then(|identity| identity.revision).and_then(|revision| revision.board()),
             "circuit": self.circuit,
+            "switch_port": self.switch_port,
             "first_seen_at": self.first_seen_at,
             "seen_at": self.seen_at,
             "attempts": self.attempts,
@@ -155,12 +161,16 @@ impl Floor {
             image: None,
             board: None,
             circuit: device.and_then(|device| device.circuit.clone()),
+            switch_port: device.and_then(|device| device.switch_port.clone()),
+            slot: self.slot_of(mac, None),
         }
     }
 
     /// A device in its session.
     pub(super) fn reference_in(&self, session: &Session) -> DeviceRef {
         DeviceRef {
+            slot: session.slot.clone(),
+            switch_port: session.switch_port.clone(),
             session: Some(session.id),
             attempt: Some(session.attempt),
             project: Some(session.project.clone()),
@@ -177,6 +187,7 @@ impl Floor {
             serial8: device.serial8(),
             serial: device.serial,
             circuit: device.circuit.clone(),
+            slot: self.slot_of(mac, None),
             ..Known::new(mac)
         };
         known.with_revision(device.identity.and_then(|identity| identity.revision))
@@ -251,10 +262,13 @@ impl Floor {
         }
         match event {
             Event::DeviceDiscovered { via, address, .. } => {
+                // It may have been plugged in elsewhere.
+                device.switch_port = None;
                 device.boot_warnings.clear();
                 device.boot = Some(Boot::new(*via, at, *address));
                 device.console = None;
             }
+            Event::DeviceLocated { .. } => self.apply_located(reference),
             Event::DeviceRefused { code, .. } => {
                 device.refused.insert(code.clone(), at);
             }
@@ -296,6 +310,16 @@ impl Floor {
         }
     }
 
+    fn apply_located(&mut self, reference: &DeviceRef) {
+        if let (Some(device), Some(port)) = (self.devices.get_mut(&reference.mac), &reference.switch_port) {
+            device.switch_port = Some(port.clone());
+        }
+        if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.switch_port.clone_from(&reference.switch_port);
+            session.slot.clone_from(&reference.slot);
+        }
+    }
+
     fn begin(&mut self, event: &Event, at: Timestamp) {
         let Event::DeviceStarted { device: reference, facts, plan, warnings, boot } = event else { return };
         let (Some(id), Some(attempt), Some(project)) =
@@ -319,6 +343,8 @@ impl Floor {
             project,
             facts: facts.clone(),
             circuit: reference.circuit.clone(),
+            switch_port: reference.switch_port.clone(),
+            slot: reference.slot.clone(),
             plan: plan.clone(),
             token: "none".parse().expect("a valid segment"),
             started_at: at,

@@ -167,6 +167,7 @@ pub struct Touched {
     pub alarm: Option<String>,
     pub rules: bool,
     pub script: Option<ScriptId>,
+    pub slots: bool,
 }
 
 impl Fact {
@@ -188,11 +189,19 @@ impl Fact {
                     Touched { script: Some(id.clone()), ..nothing }
                 }
                 Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
+                Event::SlotQuarantined { .. } | Event::SlotReleased { .. } | Event::SlotPowered { .. } => {
+                    Touched { slots: true, ..nothing }
+                }
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }
                 }
                 _ => match event.device() {
-                    Some(device) => Touched { device: Some(device.mac), session: device.session, ..nothing },
+                    Some(device) => Touched {
+                        device: Some(device.mac),
+                        session: device.session,
+                        slots: device.slot.is_some(),
+                        ..nothing
+                    },
                     None => nothing,
                 },
             },

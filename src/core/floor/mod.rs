@@ -13,6 +13,7 @@ mod image;
 mod report;
 mod rules;
 mod scripts;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -36,6 +37,7 @@ use crate::core::refusal::Refusal;
 use crate::core::rule::Rules;
 use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
+use crate::core::slot::{Line, SlotName, SlotState};
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
@@ -53,6 +55,7 @@ pub struct Settings {
     /// Failed or interrupted attempts in a row before a device is held.
     pub max_attempts: u32,
     pub deadlines: Deadlines,
+    pub line: Line,
 }
 
 /// After how much silence a session ends by itself.
@@ -105,6 +108,7 @@ pub struct Floor {
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
     cursors: BTreeMap<String, u64>,
+    slots: BTreeMap<SlotName, SlotState>,
 }
 
 impl Floor {
@@ -125,6 +129,7 @@ impl Floor {
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            slots: BTreeMap::new(),
         }
     }
 
@@ -236,6 +241,10 @@ impl Floor {
 
     /// What follows from an input, without anything changing yet. A refusal leaves no trace.
     pub fn decide(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
+        self.follows(input, now).map(|decision| self.with_quarantines(decision))
+    }
+
+    fn follows(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
         match input {
             Input::Observed(observation) => self.observe(observation, now),
             Input::Commanded(command) => self.carry_out(command, now),
@@ -292,6 +301,8 @@ impl Floor {
             Observation::FirmwareIngested(_)
             | Observation::FirmwareRejected { .. }
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
+            Observation::Located(located) => Ok(Decision::noted(self.located(located))),
+            Observation::PowerDone(done) => Ok(Decision::noted(self.power_done(done))),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
             Observation::AlarmCleared { code } => Ok(Decision::noted(match self.alarms.contains_key(code) {
@@ -326,6 +337,7 @@ impl Floor {
     }
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) {
+        self.apply_slot_event(event);
         match event {
             Event::AlarmRaised { code, detail } => {
                 self.alarms.insert(code.clone(), detail.clone());

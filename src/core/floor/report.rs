@@ -112,8 +112,10 @@ impl Floor {
 
     fn start(&self, mac: Mac, ask: &ScriptAsk, reference: &DeviceRef, now: Timestamp) -> Result<Fact, Refusal> {
         let rebooted = self.open_session(mac).is_some();
-        let known = Known { serial: Some(ask.serial), ..self.known(mac) }.with_facts(&ask.facts);
+        let slot = self.slot_of(mac, ask.facts.jumper.as_deref());
+        let known = Known { serial: Some(ask.serial), slot: slot.clone(), ..self.known(mac) }.with_facts(&ask.facts);
         let choice = self.may_start(&known)?;
+        self.slot_is_open(mac, ask.facts.jumper.as_deref())?;
         let Some(project) = choice.project() else {
             return Err(Refusal::new(409, "hold", format!("the rules do not decide about device {mac}")));
         };
@@ -135,6 +137,7 @@ impl Floor {
                 project: Some(project.id.clone()),
                 image: Some(plan.image),
                 board: ask.facts.jumper.clone(),
+                slot,
                 ..reference.clone()
             },
             facts: ask.facts.clone(),

@@ -108,6 +108,9 @@ impl Floor {
         if asked.circuit.is_some() {
             known.circuit.clone_from(&asked.circuit);
         }
+        if asked.slot.is_some() {
+            known.slot.clone_from(&asked.slot);
+        }
         known
     }
 }

@@ -45,6 +45,7 @@ pub fn settings() -> Settings {
         },
         max_attempts: 3,
         deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
+use crate::core::slot::SlotName;
 
 pub use crate::core::rule::pattern::{
     Bounds, CircuitPattern, JumperPattern, MacPattern, Model, RevisionPattern, SerialPattern,
@@ -65,6 +66,9 @@ pub struct When {
     pub jumper: Vec<JumperPattern>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub circuit: Vec<CircuitPattern>,
+    /// The place on the line; a switch that is asked for it may answer after the bootloader has begun.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slot: Vec<CircuitPattern>,
 }
 
 /// Whether a condition holds.
@@ -111,6 +115,7 @@ pub struct Known {
     pub storage_bytes: Option<u64>,
     pub jumper: Option<String>,
     pub circuit: Option<String>,
+    pub slot: Option<SlotName>,
     /// The device has told all that it will tell: what is missing now will not come.
     pub complete: bool,
 }
@@ -128,6 +133,7 @@ impl Known {
             storage_bytes: None,
             jumper: None,
             circuit: None,
+            slot: None,
             complete: false,
         }
     }
@@ -220,6 +226,11 @@ impl When {
             |circuit| Holds::of(self.circuit.iter().any(|pattern| pattern.matches(circuit))),
         );
         add("circuit", !self.circuit.is_empty(), circuit, json!(self.circuit), json!(known.circuit));
+        let slot = known.slot.as_ref().map_or_else(
+            || known.unknown(),
+            |slot| Holds::of(self.slot.iter().any(|pattern| pattern.matches(slot.as_str()))),
+        );
+        add("slot", !self.slot.is_empty(), slot, json!(self.slot), json!(known.slot));
         findings
     }
 

@@ -209,6 +209,7 @@ fn ledger(folder: &Path, last: Ipv4Addr) -> Ledger {
         pool: Pool { server: SERVER, first: CLIENT, last, lease, reservations: BTreeMap::new() },
         max_attempts: 3,
         deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
     };
     Ledger::open(&folder.join("bootline.db"), "", settings, Clock::default()).unwrap().0
 }

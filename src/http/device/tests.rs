@@ -65,6 +65,7 @@ impl World {
             pool,
             max_attempts: 3,
             deadlines: Deadlines::default(),
+            line: crate::core::slot::Line::default(),
         };
         let (ledger, _) = Ledger::open(&data.path().join("bootline.db"), "", settings, Clock::default()).unwrap();
         let images = Images::open(data.path(), images::Settings::default(), ledger.clone()).unwrap();

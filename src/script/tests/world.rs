@@ -270,6 +270,8 @@ impl Job {
             project: ProjectId::from_name("gateway").unwrap(),
             facts: Facts::default(),
             circuit: None,
+            switch_port: None,
+            slot: None,
             plan: Plan {
                 image: digest(&self.served),
                 compression: self.compression,

@@ -1,0 +1,180 @@
+//! Switches, places and power, with Debian's `snmpd` as the switch.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::agent::{PATIENCE, TestAgent};
+use crate::board::FakeBoard;
+
+struct Switch {
+    child: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Switch {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/snmp");
+        let mut text = format!("agentaddress udp:{address}\nrocommunity public\nrwcommunity private\n");
+        for part in ["1.3.6.1.2.1.17", "1.3.6.1.2.1.2", "1.3.6.1.2.1.31", "1.3.6.1.2.1.105"] {
+            let (agent, table) = (vectors.join("agent"), vectors.join("vlans.txt"));
+            writeln!(text, "pass_persist -p 1 .{part} {} {}", agent.display(), table.display()).unwrap();
+        }
+        fs::write(folder.path().join("snmpd.conf"), text).unwrap();
+        fs::write(folder.path().join("write"), "private\n").unwrap();
+        let child = Command::new("snmpd")
+            .args(["-f", "-Lf", "/dev/null", "-C", "-I", "-interface,ifTable,ifXTable", "-c"])
+            .arg(folder.path().join("snmpd.conf"))
+            .env("SNMP_PERSISTENT_DIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("snmpd is installed");
+        Self { child, address, folder }
+    }
+
+    /// What stands in the configuration of the agent.
+    fn entry(&self) -> String {
+        format!(
+            "- {{name: sw1, address: '{}', timeout: 3s, poe: {{}}, write_community_file: {}}}",
+            self.address,
+            self.folder.path().join("write").display()
+        )
+    }
+}
+
+/// An agent whose configuration has more than the usual.
+fn agent(more: &str) -> TestAgent {
+    let mut agent = TestAgent::start("{mqtt: off}");
+    assert!(agent.stop().success());
+    let path = agent.folder.path().join("bootline.yml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}{more}\n")).unwrap();
+    agent.restart();
+    agent
+}
+
+/// The first event of this type, once it is there.
+fn await_event(agent: &TestAgent, name: &str) -> Value {
+    let wanted = format!("io.bootline.{name}.v1");
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(event) = agent.events().into_iter().find(|event| event["type"] == wanted.as_str()) {
+            return event;
+        }
+        assert!(std::time::Instant::now() < end, "no {name} in {:#?}", agent.events());
+    }
+}
+
+fn board(agent: &TestAgent, mac: &str) -> FakeBoard {
+    FakeBoard { mac: mac.to_owned(), ..FakeBoard::new(agent.devices, 1) }
+}
+
+#[test]
+fn the_port_comes_as_an_event_and_power_follows_a_command() {
+    let switch = Switch::start();
+    let more = format!(
+        "switches:\n  {}\nslots:\n  - {{name: bench-3, switch: sw1, port: 'bench 3'}}\n  - {{name: wire, switch: sw1, port: '24'}}\n\
+         power: {{pause: 1s}}",
+        switch.entry()
+    );
+    let agent = agent(&more);
+    let id = agent.image("a.img", &[7; 4096]);
+    agent.project("Gateway", &id);
+    let board = board(&agent, "e45f01112233");
+    assert_eq!(board.ask(1 << 30).unwrap().status, 200);
+
+    let located = await_event(&agent, "device.located");
+    assert_eq!(located["data"]["slot"], "bench-3", "{located}");
+    assert_eq!(located["data"]["switch_port"], json!({"switch": "sw1", "port": "3", "alias": "bench 3", "number": 3}));
+    let session = located["data"]["session"].as_str().unwrap();
+    let shown = agent.get(&format!("/api/v1/sessions/{session}")).json();
+    assert_eq!(shown["slot"].as_str().or_else(|| shown["session"]["slot"].as_str()), Some("bench-3"), "{shown}");
+
+    let answer = agent.post("/api/v1/slots/bench-3/power", &json!({"action": "off"}));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(await_event(&agent, "slot.powered")["data"]["action"], "off");
+    let slots = agent.get("/api/v1/slots").json();
+    let slot = slots["slots"].as_array().unwrap().iter().find(|slot| slot["slot"] == "bench-3").unwrap();
+    assert_eq!((slot["power"].as_str(), slot["configured"].as_bool()), (Some("off"), Some(true)), "{slot}");
+
+    // Neither an uplink nor a place without a switch.
+    let answer = agent.post("/api/v1/slots/wire/power", &json!({"action": "off"}));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let failed = await_event(&agent, "slot.power.failed");
+    assert!(failed["data"]["detail"].as_str().unwrap().contains("leads to another switch"), "{failed}");
+    for (path, body, status, code) in [
+        ("/api/v1/slots/nowhere/power", json!({"action": "on"}), 404, "not_found"),
+        ("/api/v1/slots/bench-3/power", json!({"action": "explode"}), 400, "invalid_params"),
+        ("/api/v1/slots/a%20b/power", json!({"action": "on"}), 400, "invalid_params"),
+        ("/api/v1/slots/bench-3/release", json!({}), 409, "wrong_state"),
+        ("/api/v1/devices/020000000009/power_cycle", json!({}), 404, "not_found"),
+    ] {
+        let answer = agent.post(path, &body);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{path}: {}", answer.text());
+    }
+
+    let mut table = Command::new(env!("CARGO_BIN_EXE_bootline"));
+    table.args(["switch", "test", "--config"]).arg(agent.folder.path().join("bootline.yml"));
+    let output = table.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("e45f01112233") && text.contains("bench-3") && text.contains("uplink"), "{text}");
+    agent.finish();
+}
+
+#[test]
+fn a_switch_that_is_away_is_an_alarm_and_delays_nobody() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    let agent = agent(&format!("switches:\n  - {{name: sw1, address: '{address}', timeout: 200ms, retries: 0}}"));
+    let id = agent.image("a.img", &[7; 4096]);
+    agent.project("Gateway", &id);
+    let answer = FakeBoard::new(agent.devices, 5).provision(1 << 30).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let alarm = await_event(&agent, "station.alarm.raised");
+    assert_eq!(alarm["data"]["code"], "switch.sw1");
+    assert!(alarm["data"]["detail"].as_str().unwrap().contains("does not answer"), "{alarm}");
+    assert_eq!(await_event(&agent, "device.provisioned")["data"]["slot"], Value::Null);
+    agent.finish();
+}
+
+#[test]
+fn a_slot_that_fails_again_and_again_is_closed_until_it_is_released() {
+    let switch = Switch::start();
+    let agent = agent(&format!("switches:\n  {}\nplaces: {{quarantine_after: 2}}", switch.entry()));
+    let id = agent.image("a.img", &[7; 4096]);
+    agent.project("Gateway", &id);
+    let board = board(&agent, "e45f01112233");
+    for attempt in 1..=2 {
+        let orders = crate::board::Orders::read(&board.ask(1 << 30).unwrap().text());
+        await_event(&agent, "device.located");
+        board.report(&orders, "step=write&state=started").unwrap();
+        let answer = board.report(&orders, "step=write&state=failed&code=write.medium&detail=dead").unwrap();
+        assert_eq!(answer.status, 200, "attempt {attempt}: {}", answer.text());
+    }
+    assert_eq!(await_event(&agent, "slot.quarantined")["data"], json!({"slot": "sw1-3", "failures": 2}));
+    let refused = board.ask(1 << 30).unwrap();
+    assert!(refused.text().contains("slot.release"), "{}", refused.text());
+    assert_eq!(await_event(&agent, "device.refused")["data"]["code"], "slot_quarantined");
+    let answer = agent.post("/api/v1/slots/sw1-3/release", &json!({}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    await_event(&agent, "slot.released");
+    assert!(board.ask(1 << 30).unwrap().text().contains("REPORT_URL="));
+    agent.finish();
+}
