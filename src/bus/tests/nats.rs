@@ -21,7 +21,7 @@ async fn world() -> (World, Server) {
 }
 
 fn settings(server: &Server) -> nats::Settings {
-    nats::Settings { url: url(server), login: nats::Login::Anonymous, ca: None }
+    nats::Settings::plain(url(server))
 }
 
 fn url(server: &Server) -> String {
