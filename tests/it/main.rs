@@ -23,3 +23,4 @@ mod restart;
 mod rules;
 mod tidy;
 mod timeline;
+mod transports;

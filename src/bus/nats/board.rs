@@ -13,7 +13,8 @@ use crate::bus::counts::Counts;
 use crate::bus::jobs::Jobs;
 use crate::bus::nats::connection::Trouble;
 use crate::bus::nats::kv::Kv;
-use crate::bus::nats::streams::{JOBS, PROJECTS, STATIONS};
+use crate::bus::nats::settings::Settings;
+use crate::bus::nats::streams::{self, JOBS, PROJECTS, STATIONS};
 use crate::core::observation::{Input, Observation};
 use crate::ledger::Ledger;
 
@@ -25,6 +26,8 @@ pub struct Board {
     ledger: Ledger,
     station: String,
     birth: Birth,
+    /// How many copies of the streams are made; none by us if somebody else makes them.
+    replicas: Option<usize>,
     counts: Counts,
     jobs: Jobs,
     denied: Alarm,
@@ -55,10 +58,11 @@ impl Alarm {
 }
 
 impl Board {
-    pub fn new(ledger: Ledger, birth: Birth) -> Self {
+    pub fn new(ledger: Ledger, birth: Birth, settings: &Settings) -> Self {
         Self {
             station: ledger.identity().station.clone(),
             birth,
+            replicas: settings.manage_streams.then_some(settings.replicas),
             counts: Counts::new(ledger.clone()),
             jobs: Jobs::new(ledger.clone()),
             denied: Alarm { code: "bus.denied.nats", stands: None },
@@ -73,17 +77,25 @@ impl Board {
         self.denied.set(&self.ledger, Some(&detail)).await;
     }
 
-    pub async fn trouble(&mut self, trouble: &Trouble) {
+    async fn trouble(&mut self, trouble: &Trouble) {
         match trouble {
             Trouble::Refused(reason) => self.denied(reason).await,
             Trouble::Away(why) => debug!(why, "state waits for the NATS server"),
         }
     }
 
-    /// Streams that are there with other settings than ours.
-    pub async fn unusual(&mut self, told: &[String]) {
+    /// Makes the stream and the buckets; tells what is otherwise with those that are there.
+    async fn prepare(&mut self, kv: &Kv) -> Result<(), Trouble> {
+        let Some(replicas) = self.replicas else {
+            return Ok(());
+        };
+        let mut told = Vec::new();
+        for wanted in streams::all(replicas) {
+            told.extend(streams::prepare(&kv.context, &kv.news, wanted).await?);
+        }
         let detail = told.join("; ");
         self.unusual.set(&self.ledger, (!told.is_empty()).then_some(&detail)).await;
+        Ok(())
     }
 
     /// Tells the state of the station until the connection is over.
@@ -93,7 +105,7 @@ impl Board {
         let mut beat = interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After a failure the rest waits for the next heartbeat.
-        let (mut works, mut tidy) = (false, false);
+        let (mut works, mut tidy, mut prepared, mut settled) = (false, false, false, false);
         loop {
             let told = tokio::select! {
                 () = over.cancelled() => return,
@@ -101,7 +113,7 @@ impl Board {
                     self.denied(&denied).await;
                     continue;
                 }
-                _ = beat.tick() => over.run_until_cancelled(self.presence(kv, session)).await,
+                _ = beat.tick() => over.run_until_cancelled(self.heartbeat(kv, session, &mut prepared)).await,
                 changed = self.counts.next(), if works => {
                     over.run_until_cancelled(projects(kv, &self.station, changed)).await
                 }
@@ -111,32 +123,43 @@ impl Board {
             };
             match told {
                 None => return,
-                Some(Ok(())) if works => {}
+                Some(Ok(())) if works && settled == prepared => {}
                 Some(Ok(())) => {
-                    works = true;
+                    (works, settled) = (true, prepared);
                     self.counts.restart();
                     self.jobs.restart();
                     let Some(tidied) = over.run_until_cancelled(self.tidy(kv, tidy)).await else {
                         return;
                     };
                     tidy |= tidied.is_ok();
-                    self.note(kv, tidied).await;
+                    self.note(tidied, prepared && !kv.news.lacks()).await;
                 }
                 Some(told @ Err(_)) => {
                     works = false;
-                    self.note(kv, told).await;
+                    self.note(told, false).await;
                 }
             }
         }
     }
 
     /// An alarm when something is refused; it is over when all is told and nothing is.
-    async fn note(&mut self, kv: &Kv, told: Result<(), Trouble>) {
+    async fn note(&mut self, told: Result<(), Trouble>, is_well: bool) {
         match told {
-            Ok(()) if !kv.news.lacks() => self.denied.set(&self.ledger, None).await,
+            Ok(()) if is_well => self.denied.set(&self.ledger, None).await,
             Ok(()) => {}
             Err(trouble) => self.trouble(&trouble).await,
         }
+    }
+
+    async fn heartbeat(&mut self, kv: &Kv, session: &Session, prepared: &mut bool) -> Result<(), Trouble> {
+        if !*prepared {
+            match self.prepare(kv).await {
+                Ok(()) => *prepared = true,
+                // Who may not make or see streams may find them there all the same.
+                Err(trouble) => self.trouble(&trouble).await,
+            }
+        }
+        self.presence(kv, session).await
     }
 
     async fn presence(&self, kv: &Kv, session: &Session) -> Result<(), Trouble> {

@@ -22,7 +22,6 @@ use crate::bus::nats::connection::{Connection, PATIENCE, Trouble};
 use crate::bus::nats::kv::Kv;
 use crate::bus::nats::service::{self, Asked, Errors, Registered, Requests};
 use crate::bus::nats::settings::Settings;
-use crate::bus::nats::streams;
 use crate::bus::progress::Progress;
 use crate::bus::topic::Subjects;
 use crate::core::command::{Reply, Salutation, Transport};
@@ -50,7 +49,7 @@ pub struct Desk {
 
 impl Desk {
     pub async fn run(self, stop: CancellationToken) {
-        let mut board = Board::new(self.ledger.clone(), self.birth.clone());
+        let mut board = Board::new(self.ledger.clone(), self.birth.clone(), &self.settings);
         let mut backoff = Backoff::default();
         let mut known = String::new();
         while !stop.is_cancelled() {
@@ -99,15 +98,7 @@ impl Desk {
             over.cancel();
             end
         };
-        let state = async {
-            // Without the right to make streams there may be streams all the same.
-            if self.settings.manage_streams
-                && let Some(Err(trouble)) = over.run_until_cancelled(self.prepare(board, &kv)).await
-            {
-                board.trouble(&trouble).await;
-            }
-            board.run(&kv, &session, &over).await;
-        };
+        let state = board.run(&kv, &session, &over);
         let requests = self.serve(&connection, requests, &errors, &over);
         let (end, (), (), ()) = tokio::join!(watch, state, requests, self.progress(&connection, &over));
         service.stop().await.ok();
@@ -116,16 +107,6 @@ impl Desk {
         }
         connection.close().await;
         end
-    }
-
-    /// Makes the stream and the buckets; tells what is otherwise with those that are there.
-    async fn prepare(&self, board: &mut Board, kv: &Kv) -> Result<(), Trouble> {
-        let mut told = Vec::new();
-        for wanted in streams::all(self.settings.replicas) {
-            told.extend(streams::prepare(&kv.context, &kv.news, wanted).await?);
-        }
-        board.unusual(&told).await;
-        Ok(())
     }
 
     /// Takes and answers requests until the connection is over, then answers those that are in work.

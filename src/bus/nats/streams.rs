@@ -73,10 +73,23 @@ fn bucket(name: &str, history: i64, max_age: Duration, replicas: usize) -> Confi
 /// Makes a stream where it is not there. Gives what is otherwise with one that is.
 pub async fn prepare(context: &Context, news: &News, wanted: Config) -> Result<Vec<String>, Trouble> {
     let name = wanted.name.clone();
-    let what = format!("cannot look for the stream {name}");
-    let asked = format!("STREAM.INFO.{name}");
+    if let Some(found) = look(context, news, &name).await? {
+        return Ok(differences(&wanted, &found));
+    }
+    match make(context, news, &wanted).await? {
+        Made::New => Ok(Vec::new()),
+        // Another connection or station was faster.
+        Made::There => {
+            let found = look(context, news, &name).await?;
+            Ok(found.map_or_else(Vec::new, |found| differences(&wanted, &found)))
+        }
+    }
+}
+
+async fn look(context: &Context, news: &News, name: &str) -> Result<Option<Config>, Trouble> {
+    let (what, asked) = (format!("cannot look for the stream {name}"), format!("STREAM.INFO.{name}"));
     let found = news.answer(&what, &asked, async {
-        match context.get_stream(&name).await {
+        match context.get_stream(name).await {
             Ok(stream) => Ok(Some(stream.cached_info().config.clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
@@ -84,19 +97,24 @@ pub async fn prepare(context: &Context, news: &News, wanted: Config) -> Result<V
             },
         }
     });
-    match found.await.map_err(|trouble| hint(context, trouble))? {
-        Some(found) => Ok(differences(&wanted, &found)),
-        None => make(context, news, wanted).await.map(|()| Vec::new()),
-    }
+    found.await.map_err(|trouble| hint(context, trouble))
 }
 
-async fn make(context: &Context, news: &News, wanted: Config) -> Result<(), Trouble> {
-    let what = format!("cannot make the stream {}", wanted.name);
-    let asked = format!("STREAM.CREATE.{}", wanted.name);
+enum Made {
+    New,
+    There,
+}
+
+async fn make(context: &Context, news: &News, wanted: &Config) -> Result<Made, Trouble> {
+    let name = &wanted.name;
+    let (what, asked) = (format!("cannot make the stream {name}"), format!("STREAM.CREATE.{name}"));
     let made = news.answer(&what, &asked, async {
         match context.create_stream(wanted).await {
-            Ok(_) => Ok(Ok(())),
+            Ok(_) => Ok(Ok(Made::New)),
             Err(error) => match error.kind() {
+                CreateStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NAME_EXIST => {
+                    Ok(Ok(Made::There))
+                }
                 // Storage, limits of the account, a cluster that is too small: not mended by waiting.
                 CreateStreamErrorKind::JetStream(said) => Ok(Err(said.to_string())),
                 _ => Err(error),

@@ -134,7 +134,7 @@ on_both!(n3_a_server_that_stops_under_load_blocks_nothing_and_gets_every_event_o
 async fn n3_a_server_that_stops_under_load_blocks_nothing_and_gets_every_event_once(program: &Program) {
     let (mut world, mut natsd) = world(program).await;
     asked(&natsd.client().await, "bootline.v1.st-01.cmd.station.info", "{}").await;
-    tokio::join!(world.produce(0..500), async {
+    tokio::join!(world.produce(2..500), async {
         world.reaches(100).await;
         natsd.server.end(Signal::SIGTERM).await;
     });
@@ -174,7 +174,7 @@ on_both!(n4_a_denied_subject_stalls_the_line_with_an_alarm_and_heals_with_the_ac
 async fn n4_a_denied_subject_stalls_the_line_with_an_alarm_and_heals_with_the_acl(program: &Program) {
     let mut world = World::new();
     let (station, auditor) = (Key::user(), Key::user());
-    let denied = rights(&station, &auditor, r#"{ deny: ["bootline.v1.st-01.evt.>"] }"#, r#"">""#);
+    let denied = rights(&station, &auditor, r#"{ allow: ">", deny: ["bootline.v1.st-01.evt.>"] }"#, r#"">""#);
     let mut natsd = Natsd::new(program, world.folder.path(), &denied);
     natsd.server.start().await;
     let login = nats::Login::Nkey(station.seed_file(world.folder.path()));
@@ -200,7 +200,7 @@ on_both!(n4_requests_that_may_not_be_heard_are_an_alarm_and_events_flow_on);
 async fn n4_requests_that_may_not_be_heard_are_an_alarm_and_events_flow_on(program: &Program) {
     let mut world = World::new();
     let (station, auditor) = (Key::user(), Key::user());
-    let deaf = rights(&station, &auditor, r#"">""#, r#"{ deny: ["bootline.v1.any.cmd.>"] }"#);
+    let deaf = rights(&station, &auditor, r#"">""#, r#"{ allow: ">", deny: ["bootline.v1.any.cmd.>"] }"#);
     let mut natsd = Natsd::new(program, world.folder.path(), &deaf);
     natsd.server.start().await;
     let login = nats::Login::Nkey(station.seed_file(world.folder.path()));

@@ -1,5 +1,6 @@
 //! NATS against nats-server: the one of Debian 12, and a current one that `tests/run` fetches.
 
+mod acl;
 mod conformance;
 mod events;
 mod keys;
@@ -156,14 +157,17 @@ fn json(bytes: &[u8]) -> Value {
 /// Waits until the station has made a bucket.
 async fn bucket(client: &Client, name: &str) -> Store {
     let context = jetstream::new(client.clone());
+    let mut last = None;
     let found = async {
         loop {
-            if let Ok(bucket) = context.get_key_value(name).await {
-                return bucket;
+            match context.get_key_value(name).await {
+                Ok(bucket) => return bucket,
+                Err(error) => last = Some(error),
             }
         }
     };
-    timeout(LONG, found).await.unwrap_or_else(|_| panic!("no bucket {name}"))
+    let found = timeout(LONG, found).await;
+    found.unwrap_or_else(|_| panic!("no bucket {name}: {last:?}"))
 }
 
 /// Waits until a key holds what is looked for; gives it.
