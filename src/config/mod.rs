@@ -255,7 +255,7 @@ fn mqtt(broker: &file::Broker) -> Result<bus::mqtt::Settings, ConfigError> {
 }
 
 fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
-    use crate::bus::nats::{ClientCertificate, Login, Settings, Tls};
+    use crate::bus::nats::{AGAIN, ClientCertificate, Login, Settings, Tls};
 
     let file::NatsServer { creds, nkey, username, password_file, token_file, .. } = server;
     let login = match (creds, nkey, username, password_file, token_file) {
@@ -284,6 +284,7 @@ fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
         manage_streams: server.manage_streams,
         replicas: server.replicas,
         allow_anonymous: server.allow_anonymous,
+        again: AGAIN,
     })
 }
 

@@ -33,8 +33,6 @@ const AT_ONCE: usize = 64;
 const BUSY_SECONDS: u64 = 1;
 /// How long a stopping station goes on answering.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// A right that we lack is asked for again after so long, by a new connection.
-const AGAIN: Duration = Duration::from_secs(60);
 /// What a reply needs besides its body, rounded up.
 const OVERHEAD: usize = 1024;
 
@@ -94,7 +92,7 @@ impl Desk {
         let session = self.birth.session();
         let over = CancellationToken::new();
         let watch = async {
-            let end = end(&connection, stop).await;
+            let end = end(&connection, self.settings.again, stop).await;
             over.cancel();
             end
         };
@@ -204,10 +202,10 @@ impl Desk {
 }
 
 /// Why a connection ends.
-async fn end(connection: &Connection, stop: &CancellationToken) -> Result<(), Trouble> {
+async fn end(connection: &Connection, after: Duration, stop: &CancellationToken) -> Result<(), Trouble> {
     let again = async {
         let denied = connection.news.denied("").await;
-        sleep(AGAIN).await;
+        sleep(after).await;
         denied
     };
     tokio::select! {

@@ -23,7 +23,7 @@ use crate::bus::relay;
 use crate::bus::topic::Subjects;
 use crate::ledger::Ledger;
 
-pub use crate::bus::nats::settings::{ClientCertificate, Login, Settings, SettingsError, Tls};
+pub use crate::bus::nats::settings::{AGAIN, ClientCertificate, Login, Settings, SettingsError, Tls};
 
 /// The name of the cursor.
 pub const SINK: &str = "nats";

@@ -22,7 +22,12 @@ pub struct Settings {
     pub replicas: usize,
     /// Speak to a server elsewhere even if it asks nobody who he is.
     pub allow_anonymous: bool,
+    /// A right that we lack is asked for again after so long, by a new connection.
+    pub again: Duration,
 }
+
+/// What suits a factory for `Settings::again`.
+pub const AGAIN: Duration = Duration::from_secs(60);
 
 /// How we show who we are. Secrets stay in their files, which are read anew for each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,7 @@ impl Settings {
             manage_streams: true,
             replicas: 1,
             allow_anonymous: false,
+            again: AGAIN,
         }
     }
 

@@ -204,7 +204,8 @@ async fn n4_requests_that_may_not_be_heard_are_an_alarm_and_events_flow_on(progr
     let mut natsd = Natsd::new(program, world.folder.path(), &deaf);
     natsd.server.start().await;
     let login = nats::Login::Nkey(station.seed_file(world.folder.path()));
-    world.start(Mqtt::Off, Some(nats::Settings { login, ..natsd.settings() })).await;
+    let again = Duration::from_secs(1);
+    world.start(Mqtt::Off, Some(nats::Settings { login, again, ..natsd.settings() })).await;
     let detail = world.raised("bus.denied.nats").await;
     assert!(detail.contains("Subscription") && detail.contains("bootline.v1.any.cmd."), "{detail}");
     world.delivered("nats").await;
@@ -212,10 +213,8 @@ async fn n4_requests_that_may_not_be_heard_are_an_alarm_and_events_flow_on(progr
     asked(&client, "bootline.v1.st-01.cmd.station.info", "{}").await;
     let stations = bucket(&client, "bootline_stations").await;
     holds(&stations, "st-01", |presence| presence["online"] == true).await;
-    // With the next connection it asks again, and what was mended is over.
-    natsd.write(&rights(&station, &auditor, r#"">""#, r#"">""#));
-    natsd.server.end(Signal::SIGTERM).await;
-    natsd.server.start().await;
+    // It asks again, and what was mended is over.
+    natsd.reload(&rights(&station, &auditor, r#"">""#, r#"">""#));
     world.cleared("bus.denied.nats").await;
     asked(&auditor.connect(&natsd).await, "bootline.v1.any.cmd.station.info", "{}").await;
     world.stop().await;
