@@ -115,6 +115,11 @@ impl Birth {
         Self { ledger, boot_id: format!("b-{}", Uuid::now_v7().simple()), rest }
     }
 
+    /// Where the operator side of HTTP listens.
+    pub fn rest(&self) -> Option<&str> {
+        self.rest.as_deref()
+    }
+
     /// Names a fresh connection.
     pub fn session(&self) -> Session {
         let since = self.ledger.now();

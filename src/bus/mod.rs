@@ -7,8 +7,10 @@
 mod backoff;
 mod birth;
 mod commands;
+mod counts;
 #[cfg(feature = "embedded-broker")]
 pub mod embedded;
+mod jobs;
 pub mod mqtt;
 pub mod nats;
 mod progress;

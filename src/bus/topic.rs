@@ -91,12 +91,31 @@ pub struct Subjects {
 impl Subjects {
     /// Every event of every station: what the stream takes.
     pub const ALL_EVENTS: &'static str = "bootline.v1.*.evt.>";
+    /// The group of commands that any one of the stations answers.
+    pub const ANY_COMMANDS: &'static str = "bootline.v1.any.cmd";
+    /// The group of commands that each of the stations answers.
+    pub const ALL_COMMANDS: &'static str = "bootline.v1.all.cmd";
 
     pub fn new(station: &str) -> Result<Self, NameError> {
         if !is_segment(station) || station.starts_with('_') {
             return Err(NameError::Station(station.to_owned()));
         }
+        if ["any", "all"].contains(&station) {
+            return Err(NameError::Reserved(station.to_owned()));
+        }
         Ok(Self { station: station.to_owned() })
+    }
+
+    /// A requester names any subject for its reply. What starts other things than an inbox gets none: it would be
+    /// published with the station's rights.
+    pub fn reply_address(address: &str) -> Result<(), AddressError> {
+        if address.len() > MAX_ADDRESS {
+            return Err(AddressError::TooLong(address.len()));
+        }
+        if address.starts_with('$') || address.split('.').next() == Some("bootline") {
+            return Err(AddressError::Elsewhere { inboxes: "_INBOX.".to_owned() });
+        }
+        Ok(())
     }
 
     /// The type stands at the end without its kind: a stream orders all of its subjects, so that costs nothing.
@@ -120,6 +139,8 @@ impl Subjects {
 pub enum NameError {
     #[error("station id {0:?} is not [A-Za-z0-9_-]{{1,64}} without a leading underscore")]
     Station(String),
+    #[error("station id {0:?} is the word for several stations on NATS")]
+    Reserved(String),
     #[error("topic root {0:?} is not up to 5 levels of [A-Za-z0-9_-]{{1,64}} between slashes")]
     Root(String),
 }
@@ -165,6 +186,9 @@ mod tests {
         for station in ["", "a b", "a/b", "a.b", "_any", "#", "é", &"x".repeat(65)] {
             assert!(Topics::new("", station).is_err(), "{station:?}");
             assert!(Subjects::new(station).is_err(), "{station:?}");
+        }
+        for station in ["any", "all"] {
+            assert_eq!(Subjects::new(station), Err(NameError::Reserved(station.to_owned())));
         }
         for root in ["/", "a/", "/a", "a//b", "a/+/b", "a/b/c/d/e/f", "a b"] {
             assert_eq!(Topics::new(root, "st"), Err(NameError::Root(root.to_owned())));
@@ -216,6 +240,22 @@ mod tests {
         }
         let long = format!("acme/west/bootline/v1/_reply/{}", "x".repeat(256));
         assert_eq!(topics.reply_address(&long), Err(AddressError::TooLong(long.len())));
+    }
+
+    #[test]
+    fn a_reply_over_nats_starts_nothing_else() {
+        for address in ["_INBOX.erp.1", "_INBOX_erp.1", "_R_.x", "answers.erp"] {
+            assert_eq!(Subjects::reply_address(address), Ok(()), "{address}");
+        }
+        for address in [
+            "bootline.v1.st-01.evt.device.dca632010203.failed",
+            "bootline.v1.st-02.cmd.device.abort",
+            "$JS.API.STREAM.DELETE.BOOTLINE_EVT",
+            "$KV.bootline_stations.st-01",
+            &"x".repeat(257),
+        ] {
+            assert!(Subjects::reply_address(address).is_err(), "{address}");
+        }
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub trait Transport: Send {
     /// Makes one attempt at a fresh connection.
     fn connect(&mut self) -> impl Future<Output = Result<Terms, Lost>> + Send;
 
+    /// Why the last attempt was turned away, if somebody has to act (a login, a right, a stream is missing). Nothing if
+    /// the broker was only not there.
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+
     /// Hands over an event; returns before it is acknowledged. Called only while the window has room.
     fn publish(&mut self, event: &Recorded) -> impl Future<Output = Result<(), Lost>> + Send;
 

@@ -386,10 +386,29 @@ pub struct NatsServer {
     /// `nats://host:port` or `tls://host:port`
     pub url: String,
     pub creds: Option<PathBuf>,
+    pub nkey: Option<PathBuf>,
     pub username: Option<String>,
     pub password_file: Option<PathBuf>,
     pub token_file: Option<PathBuf>,
     pub ca: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_first: bool,
+    #[serde(default = "yes")]
+    pub manage_streams: bool,
+    #[serde(default = "one")]
+    pub replicas: usize,
+    #[serde(default)]
+    pub allow_anonymous: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one() -> usize {
+    1
 }
 
 /// A word or a map: an untagged enum would only say that nothing matched.

@@ -259,16 +259,37 @@ fn mqtt(broker: &file::Broker) -> Result<bus::mqtt::Settings, ConfigError> {
 }
 
 fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
-    let login = match (&server.creds, &server.username, &server.password_file, &server.token_file) {
-        (None, None, None, None) => bus::nats::Login::Anonymous,
-        (Some(creds), None, None, None) => bus::nats::Login::Credentials(creds.clone()),
-        (None, Some(user), Some(path), None) => {
-            bus::nats::Login::Password { user: user.clone(), password: secret("bus.nats.password_file", path)? }
+    use crate::bus::nats::{AGAIN, ClientCertificate, Login, Settings, Tls};
+
+    let file::NatsServer { creds, nkey, username, password_file, token_file, .. } = server;
+    let login = match (creds, nkey, username, password_file, token_file) {
+        (None, None, None, None, None) => Login::Anonymous,
+        (Some(creds), None, None, None, None) => Login::Credentials(creds.clone()),
+        (None, Some(nkey), None, None, None) => Login::Nkey(nkey.clone()),
+        (None, None, Some(user), Some(file), None) => Login::Password { user: user.clone(), file: file.clone() },
+        (None, None, None, None, Some(file)) => Login::Token(file.clone()),
+        _ => {
+            let what = "give one login: creds, or nkey, or username and password_file, or token_file";
+            return Err(wrong("bus.nats", what));
         }
-        (None, None, None, Some(path)) => bus::nats::Login::Token(secret("bus.nats.token_file", path)?),
-        _ => return Err(wrong("bus.nats", "give creds, or username and password_file, or token_file")),
     };
-    Ok(bus::nats::Settings { url: server.url.clone(), login, ca: server.ca.clone() })
+    let client = match (&server.cert, &server.key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some(ClientCertificate { cert: cert.clone(), key: key.clone() }),
+        _ => return Err(wrong("bus.nats", "cert and key go together")),
+    };
+    if !(1..=5).contains(&server.replicas) {
+        return Err(wrong("bus.nats.replicas", format!("{} copies; a stream has 1 to 5", server.replicas)));
+    }
+    Ok(Settings {
+        url: server.url.clone(),
+        login,
+        tls: Tls { ca: server.ca.clone(), client, first: server.tls_first },
+        manage_streams: server.manage_streams,
+        replicas: server.replicas,
+        allow_anonymous: server.allow_anonymous,
+        again: AGAIN,
+    })
 }
 
 /// The first line of a file; never in the configuration itself, never in an error.

@@ -58,7 +58,11 @@ fn each_fault_is_named_with_its_place_and_value() {
         ("bus: {mqtt: {url: 'http://x'}}\n", &["bus.mqtt.url", "http://x"]),
         ("bus: {mqtt: {url: 'mqtt://x', password: geheim}}\n", &["password"]),
         ("bus: {mqtt_listen: '0.0.0.0:1883'}\n", &["bus.mqtt_listen", "loopback"]),
-        ("bus: {nats: {url: 'nats://x', username: me}}\n", &["bus.nats"]),
+        ("bus: {nats: {url: 'nats://x', username: me}}\n", &["bus.nats", "password_file"]),
+        ("bus: {nats: {url: 'nats://x', creds: a, nkey: b}}\n", &["bus.nats", "one login"]),
+        ("bus: {nats: {url: 'nats://x', cert: a}}\n", &["bus.nats", "cert and key"]),
+        ("bus: {nats: {url: 'nats://x', replicas: 9}}\n", &["bus.nats.replicas", "9 copies"]),
+        ("bus: {nats: {url: 'nats://x', password: geheim}}\n", &["password"]),
         ("http: {operators: here}\n", &["here"]),
     ] {
         let error = read(text, &[]).unwrap_err().to_string();
@@ -82,6 +86,18 @@ fn a_broker_of_the_site_is_one_line() {
     let config = read("bus: {mqtt: {url: 'mqtts://broker.example:8884'}}\n", &[]).unwrap();
     let crate::bus::Mqtt::Broker(broker) = config.bus.mqtt else { panic!("{:?}", config.bus) };
     assert_eq!((broker.host.as_str(), broker.port, broker.tls.is_some()), ("broker.example", 8884, true));
+}
+
+#[test]
+fn a_nats_server_is_named_with_what_it_takes_to_come_in() {
+    let text = "bus: {nats: {url: 'tls://a:4222,tls://b:4222', nkey: /n.nk, ca: /ca.pem, cert: /c.pem, key: /k.pem, \
+                manage_streams: false, replicas: 3}}\n";
+    let nats = read(text, &[]).unwrap().bus.nats.unwrap();
+    assert_eq!(nats.login, crate::bus::nats::Login::Nkey("/n.nk".into()));
+    assert_eq!((nats.manage_streams, nats.replicas, nats.allow_anonymous), (false, 3, false));
+    assert!(nats.tls.ca.is_some() && nats.tls.client.is_some());
+    let nats = read("bus: {nats: {url: 'nats://127.0.0.1:4222'}}\n", &[]).unwrap().bus.nats.unwrap();
+    assert!(nats.manage_streams && nats.login == crate::bus::nats::Login::Anonymous);
 }
 
 #[test]

@@ -19,13 +19,23 @@ pub struct Refusal {
     pub detail: String,
     /// The same request may succeed later without a change.
     pub retryable: bool,
+    /// No sooner than after so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
 
 impl Refusal {
     pub fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), detail: detail.into(), retryable: false, errors: Vec::new() }
+        Self {
+            status,
+            code: code.to_owned(),
+            detail: detail.into(),
+            retryable: false,
+            retry_after_s: None,
+            errors: Vec::new(),
+        }
     }
 
     pub fn invalid(pointer: &str, detail: impl Into<String>) -> Self {
@@ -42,6 +52,11 @@ impl Refusal {
     pub fn retryable(mut self) -> Self {
         self.retryable = true;
         self
+    }
+
+    pub fn retryable_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self.retryable()
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Problem {
     pub code: String,
     pub detail: String,
     pub retryable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
@@ -64,6 +66,7 @@ impl From<Refusal> for Problem {
             code: refusal.code,
             detail: refusal.detail,
             retryable: refusal.retryable,
+            retry_after_s: refusal.retry_after_s,
             errors: refusal.errors,
         }
     }

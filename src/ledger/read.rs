@@ -76,6 +76,11 @@ impl Ledger {
         self.readers.ask(move |connection| query::sessions(connection, &filter)).await
     }
 
+    /// How many sessions of each project ended how (`open`: not yet), and the newest event that was counted.
+    pub async fn tally(&self) -> Result<(u64, Vec<(String, String, u64)>), SubmitError> {
+        self.readers.ask(query::tally).await
+    }
+
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
         self.readers.ask(tables::images).await
     }

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::core::device::Mac;
 use crate::core::session::Session;
-use crate::store::{StoreError, tables};
+use crate::store::{StoreError, count, journal, tables};
 
 /// Which sessions; newest first.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,17 @@ pub struct SessionFilter {
     /// Only those older than this session id: the cursor of a page.
     pub before: Option<String>,
     pub limit: u32,
+}
+
+/// How many sessions of each project ended how (`open`: not yet), and the newest event that was counted.
+pub fn tally(connection: &Connection) -> Result<(u64, Vec<(String, String, u64)>), StoreError> {
+    // Sessions and their events are written in one transaction and read in one.
+    let reading = connection.unchecked_transaction()?;
+    let newest = journal::newest(&reading)?;
+    let mut statement =
+        reading.prepare_cached("SELECT project, coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1, 2")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, count(row.get(2)?))))?;
+    Ok((newest, rows.collect::<Result<_, _>>()?))
 }
 
 pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {

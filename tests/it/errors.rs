@@ -62,6 +62,22 @@ fn an_upload_that_is_cut_off_leaves_nothing() {
 }
 
 #[test]
+fn a_nats_server_on_a_network_is_not_spoken_to_without_a_login() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("bootfiles")).unwrap();
+    for (nats, words) in [
+        ("{url: 'nats://10.9.9.9:4222'}", ["nats://10.9.9.9:4222", "allow_anonymous"]),
+        ("{url: 'nats://me:s3cret@127.0.0.1:4222'}", ["bus.nats.url", "password_file"]),
+        ("{url: 'nats://127.0.0.1:4222', nkey: /nowhere.nk}", ["/nowhere.nk", "No such file"]),
+    ] {
+        let path = config(folder.path(), [0; 3], &format!("{{mqtt: off, nats: {nats}}}"));
+        let (code, said) = refused(&path);
+        assert_eq!(code, 78, "{said}");
+        assert!(words.iter().all(|word| said.contains(word)) && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
 fn an_import_does_not_lead_out_of_its_folder() {
     let agent = TestAgent::start("{mqtt: off}");
     let import = agent.folder.path().join("data/import");

@@ -25,3 +25,4 @@ mod rules;
 mod slots;
 mod tidy;
 mod timeline;
+mod transports;

@@ -1,69 +1,72 @@
-//! Requests, presence and progress over NATS.
-//!
-//! Here the library may reconnect by itself: a requester whose reply is lost asks again with the same `command_id`,
-//! and presence is repeated anyway.
+//! Requests, state and progress over NATS: one connection from its start to its end, then the next.
 
-use std::collections::HashMap;
-use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::connection::State;
 use async_nats::header::HeaderMap;
 use async_nats::jetstream;
-use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
-use async_nats::service::{
-    NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE, Request, Service, ServiceExt, endpoint::Endpoint,
-};
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, SelectAll};
-use futures_util::{StreamExt, stream};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::bus::backoff::Backoff;
-use crate::bus::birth::{Absence, Birth, Session};
-use crate::bus::commands::{self, AT_ONCE};
-use crate::bus::nats::outlet::chain;
-use crate::bus::nats::{News, Settings};
+use crate::bus::birth::Birth;
+use crate::bus::commands;
+use crate::bus::nats::board::Board;
+use crate::bus::nats::connection::{Connection, PATIENCE, Trouble};
+use crate::bus::nats::kv::Kv;
+use crate::bus::nats::service::{self, Asked, Errors, Registered, Requests};
+use crate::bus::nats::settings::Settings;
 use crate::bus::progress::Progress;
 use crate::bus::topic::Subjects;
-use crate::bus::transport::Lost;
-use crate::core::command::{NAMES, Transport};
+use crate::core::command::{Reply, Salutation, Transport};
+use crate::core::refusal::Refusal;
 use crate::ledger::Ledger;
 
-const SERVICE: &str = "bootline-station";
-const BUCKET: &str = "bootline_stations";
-/// NATS has no Will: who has not been heard for three of these is away.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// So many requests are in work at once, as many as the ledger commits together; who comes then is told to come again.
+const AT_ONCE: usize = 64;
+const BUSY_SECONDS: u64 = 1;
+/// How long a stopping station goes on answering.
 const LAST_CALL: Duration = Duration::from_secs(2);
+/// What a reply needs besides its body, rounded up.
+const OVERHEAD: usize = 1024;
 
 pub struct Desk {
     pub settings: Settings,
     pub ledger: Ledger,
     pub subjects: Subjects,
     pub birth: Birth,
+    /// The newest event that the stream has.
+    pub stored: Arc<AtomicU64>,
 }
-
-type Requests = SelectAll<stream::BoxStream<'static, (&'static str, Request)>>;
 
 impl Desk {
     pub async fn run(self, stop: CancellationToken) {
+        let mut board = Board::new(self.ledger.clone(), self.birth.clone(), &self.settings);
         let mut backoff = Backoff::default();
-        let mut known = Lost(String::new());
+        let mut known = String::new();
         while !stop.is_cancelled() {
-            let Err(lost) = self.session(&stop).await else {
+            let start = Instant::now();
+            let Err(trouble) = self.session(&mut board, &stop).await else {
                 return;
             };
-            // A broker may be away for days; it is said once.
-            if lost == known {
-                debug!(why = %lost, "the NATS server does not hear the station");
-            } else {
-                warn!(why = %lost, "the NATS server does not hear the station");
+            backoff.held(start.elapsed());
+            if let Trouble::Refused(reason) = &trouble {
+                board.denied(reason).await;
             }
-            known = lost;
+            // A server may be away for days; it is said once.
+            let why = trouble.to_string();
+            if why == known {
+                debug!(%why, "the NATS server does not hear the station");
+            } else {
+                warn!(%why, "the NATS server does not hear the station");
+            }
+            known = why;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.wait()) => {}
@@ -71,60 +74,52 @@ impl Desk {
         }
     }
 
-    async fn session(&self, stop: &CancellationToken) -> Result<(), Lost> {
+    /// One connection; `Ok` when the station stops.
+    async fn session(&self, board: &mut Board, stop: &CancellationToken) -> Result<(), Trouble> {
         let station = &self.ledger.identity().station;
-        let options = self.settings.options(&format!("bootline/{station}"), station).await?;
-        let options = News::new().listen(options);
-        let Some(connected) = stop.run_until_cancelled(options.connect(self.settings.url.as_str())).await else {
+        let name = format!("bootline/{station}");
+        let opened = stop.run_until_cancelled(Connection::open(&self.settings, &name, station)).await;
+        let Some(opened) = opened else {
             return Ok(());
         };
-        let client = connected.map_err(|error| Lost(chain(&error)))?;
-        let (service, requests) = self.service(&client).await.map_err(|error| Lost(error.to_string()))?;
+        let connection = opened?;
+        let (client, stored) = (&connection.client, Arc::clone(&self.stored));
+        let registered = service::register(client, &self.ledger, &self.subjects, self.birth.rest(), stored).await;
+        let Registered { service, requests, errors } =
+            registered.map_err(|error| connection.news.away(&error.to_string()))?;
         info!("the NATS server hears the station");
-        // From here on the library keeps the connection, so this ends only when the station stops.
+        let kv = Kv { context: jetstream::new(client.clone()), news: connection.news.clone() };
         let session = self.birth.session();
-        tokio::join!(self.serve(requests, stop), self.presence(&client, &session, stop), self.progress(&client, stop),);
-        service.stop().await.ok();
-        let farewell = async {
-            client.flush().await.ok();
-            client.drain().await.ok();
+        let over = CancellationToken::new();
+        let watch = async {
+            let end = end(&connection, self.settings.again, stop).await;
+            over.cancel();
+            end
         };
-        let _ = timeout(LAST_CALL, farewell).await;
-        Ok(())
-    }
-
-    /// Registers the service with an endpoint a command.
-    async fn service(&self, client: &Client) -> Result<(Service, Requests), Box<dyn Error + Send + Sync>> {
-        let identity = self.ledger.identity();
-        let metadata = HashMap::from([
-            ("station".to_owned(), identity.station.clone()),
-            ("epoch".to_owned(), identity.epoch.clone()),
-            ("api".to_owned(), "v1".to_owned()),
-        ]);
-        let service = client
-            .service_builder()
-            .description("a bootline station: provisions Raspberry Pi Compute Modules")
-            .metadata(metadata)
-            .start(SERVICE, &identity.version)
-            .await?;
-        let group = service.group(self.subjects.commands());
-        let mut requests = SelectAll::new();
-        for name in NAMES {
-            let endpoint: Endpoint = group.endpoint_builder().name(name.replace('.', "-")).add(name).await?;
-            requests.push(endpoint.map(move |request| (name, request)).boxed());
+        let state = board.run(&kv, &session, &over);
+        let requests = self.serve(&connection, requests, &errors, &over);
+        let (end, (), (), ()) = tokio::join!(watch, state, requests, self.progress(&connection, &over));
+        service.stop().await.ok();
+        if end.is_ok() && connection.is_up() {
+            board.goodbye(&kv, &session).await;
         }
-        Ok((service, requests))
+        connection.close().await;
+        end
     }
 
-    /// Takes and answers requests until the station stops.
-    async fn serve(&self, mut requests: Requests, stop: &CancellationToken) {
+    /// Takes and answers requests until the connection is over, then answers those that are in work.
+    async fn serve(&self, connection: &Connection, mut requests: Requests, errors: &Errors, over: &CancellationToken) {
         let mut work = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = stop.cancelled() => break,
+                () = over.cancelled() => break,
                 Some(()) = work.next() => {}
-                Some((name, request)) = requests.next(), if work.len() < AT_ONCE => {
-                    work.push(self.handle(name, request));
+                Some(asked) = requests.next() => {
+                    if work.len() < AT_ONCE {
+                        work.push(self.handle(connection, asked, errors));
+                    } else {
+                        self.turn_away(connection, asked, errors).await;
+                    }
                 }
             }
         }
@@ -132,91 +127,90 @@ impl Desk {
         let _ = timeout(LAST_CALL, rest).await;
     }
 
-    async fn handle(&self, name: &str, request: Request) {
-        let reply = commands::answer(&self.ledger, name, &request.message.payload, Transport::Nats).await;
-        debug!(command = %reply.command_id, name, code = reply.code, "answered over NATS");
+    async fn handle(&self, connection: &Connection, asked: Asked, errors: &Errors) {
+        let message = &asked.request.message;
+        if let Some(Err(wrong)) = message.reply.as_ref().map(|reply| Subjects::reply_address(reply)) {
+            // There is no other place for an answer, so nothing is done either.
+            warn!(name = asked.name, %wrong, "a request is ignored");
+            return;
+        }
+        let reply = commands::answer(&self.ledger, asked.name, &message.payload, Transport::Nats).await;
+        debug!(command = %reply.command_id, name = asked.name, code = reply.code, "answered over NATS");
+        self.reply(connection, &asked, reply, errors).await;
+    }
+
+    /// Nothing has happened, and the same request may come again.
+    async fn turn_away(&self, connection: &Connection, asked: Asked, errors: &Errors) {
+        if asked.request.message.reply.as_ref().is_some_and(|reply| Subjects::reply_address(reply).is_ok()) {
+            let salutation = Salutation::glean(&asked.request.message.payload);
+            let refusal = Refusal::new(429, "busy", format!("{AT_ONCE} requests are in work; send it again"));
+            let refusal = refusal.retryable_after(BUSY_SECONDS);
+            let reply = commands::refuse(&self.ledger, asked.name, &salutation, refusal);
+            self.reply(connection, &asked, reply, errors).await;
+        }
+    }
+
+    async fn reply(&self, connection: &Connection, asked: &Asked, reply: Reply, errors: &Errors) {
+        let name = asked.name;
+        let (reply, body) = self.fitted(connection, asked, reply);
         // The library would send an error without a body; ours goes with the same body as everywhere.
         let mut headers = HeaderMap::new();
         headers.insert("Content-Type", "application/json");
         if let Some(error) = &reply.error {
+            errors.count(&asked.endpoint);
             headers.insert(NATS_SERVICE_ERROR, error.code.as_str());
             headers.insert(NATS_SERVICE_ERROR_CODE, reply.code.to_string());
         }
-        if request.message.reply.is_none() {
+        if asked.request.message.reply.is_none() {
             debug!(name, "a request names no reply subject");
-        } else if let Err(error) = request.respond_with_headers(Ok(commands::bytes(&reply)), headers).await {
-            warn!(name, %error, "a reply is not sent");
-        }
-    }
-
-    /// Repeats that the station is here, and says so when it goes.
-    async fn presence(&self, client: &Client, session: &Session, stop: &CancellationToken) {
-        let context = jetstream::new(client.clone());
-        let mut bucket: Option<Store> = None;
-        let mut beat = interval(HEARTBEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(beat.tick()).await.is_some() {
-            // While it is not connected the library would queue, and then block.
-            if client.connection_state() != State::Connected {
-                continue;
-            }
-            let told = stop.run_until_cancelled(self.tell(&context, &mut bucket, session.online())).await;
-            if let Some(Err(why)) = told {
-                warn!(%why, "the NATS server does not take our presence");
-                bucket = None;
-            }
-        }
-        if let Some(bucket) = &bucket
-            && client.connection_state() == State::Connected
-        {
-            let goodbye = bucket.put(&self.ledger.identity().station, session.offline(Absence::Shutdown));
-            if !matches!(timeout(LAST_CALL, goodbye).await, Ok(Ok(_))) {
-                debug!("the goodbye did not get out");
+        } else if connection.is_up() {
+            let sent = asked.request.respond_with_headers(Ok(body), headers);
+            if !matches!(timeout(PATIENCE, sent).await, Ok(Ok(()))) {
+                warn!(name, "a reply is not sent");
             }
         }
     }
 
-    async fn tell(&self, context: &jetstream::Context, bucket: &mut Option<Store>, online: Bytes) -> Result<(), Lost> {
-        let station = &self.ledger.identity().station;
-        let store = match bucket {
-            Some(store) => store,
-            None => bucket.insert(open_bucket(context).await?),
-        };
-        store.put(format!("{station}.info"), self.birth.info()).await.map_err(|error| Lost(chain(&error)))?;
-        store.put(station, online).await.map_err(|error| Lost(chain(&error)))?;
-        Ok(())
+    /// A reply that is larger than the server takes is another reply.
+    fn fitted(&self, connection: &Connection, asked: &Asked, reply: Reply) -> (Reply, Bytes) {
+        let body = commands::bytes(&reply);
+        let room = connection.client.max_payload().saturating_sub(OVERHEAD);
+        if body.len() <= room {
+            return (reply, body);
+        }
+        let detail = format!("a reply of {} bytes; the server takes {room}", body.len());
+        let salutation = Salutation::glean(&asked.request.message.payload);
+        let refusal = Refusal::new(500, "reply_too_large", detail);
+        let reply = commands::refuse(&self.ledger, asked.name, &salutation, refusal);
+        let body = commands::bytes(&reply);
+        (reply, body)
     }
 
-    async fn progress(&self, client: &Client, stop: &CancellationToken) {
+    async fn progress(&self, connection: &Connection, over: &CancellationToken) {
         let mut progress = Progress::new(self.ledger.telemetry());
-        while let Some(Some(reports)) = stop.run_until_cancelled(progress.next()).await {
+        while let Some(Some(reports)) = over.run_until_cancelled(progress.next()).await {
             for report in reports {
-                if client.connection_state() != State::Connected {
-                    break;
-                }
                 let body = serde_json::to_vec(&report).expect("a report is flat JSON");
-                if let Err(error) = client.publish(self.subjects.telemetry(report.mac), body.into()).await {
-                    debug!(mac = %report.mac, %error, "a progress is dropped");
+                let sent = connection.client.publish(self.subjects.telemetry(report.mac), body.into());
+                // While it is not connected the library would queue, and then block.
+                if !connection.is_up() || !matches!(timeout(PATIENCE, sent).await, Ok(Ok(()))) {
+                    debug!(mac = %report.mac, "a progress is dropped");
                 }
             }
         }
     }
 }
 
-/// Opens the bucket, made by hand where it is not there: `create_key_value` of async-nats 0.51 fails on nats-server
-/// 2.9.10, whose account answer lacks two fields. These are the flags that it would set.
-async fn open_bucket(context: &jetstream::Context) -> Result<Store, Lost> {
-    let stream = Config {
-        name: format!("KV_{BUCKET}"),
-        subjects: vec![format!("$KV.{BUCKET}.>")],
-        storage: StorageType::File,
-        max_messages_per_subject: 1,
-        discard: DiscardPolicy::New,
-        allow_rollup: true,
-        deny_delete: true,
-        allow_direct: true,
-        ..Config::default()
+/// Why a connection ends.
+async fn end(connection: &Connection, after: Duration, stop: &CancellationToken) -> Result<(), Trouble> {
+    let again = async {
+        let denied = connection.news.denied("").await;
+        sleep(after).await;
+        denied
     };
-    context.get_or_create_stream(stream).await.map_err(|error| Lost(chain(&error)))?;
-    context.get_key_value(BUCKET).await.map_err(|error| Lost(chain(&error)))
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        gone = connection.news.gone() => Err(gone),
+        denied = again => Err(Trouble::Away(format!("{denied}; asking again"))),
+    }
 }

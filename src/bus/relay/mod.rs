@@ -133,7 +133,12 @@ impl<T: Transport> Relay<T> {
                 }
                 end
             }
-            Err(lost) => End::Lost(lost),
+            Err(lost) => {
+                if let Some(reason) = self.transport.refusal() {
+                    self.refused(format!("{} turns the station away: {reason}; events wait", self.sink));
+                }
+                End::Lost(lost)
+            }
         }
     }
 
@@ -214,14 +219,16 @@ impl<T: Transport> Relay<T> {
             }
             Fate::Refused(reason) => {
                 let detail = format!("{} refuses event {seq}: {reason}; events wait", self.sink);
-                if std::mem::replace(&mut self.standing, Standing::Refused) != Standing::Refused {
-                    self.alarm(Observation::AlarmRaised {
-                        code: format!("bus.refused.{}", self.sink),
-                        detail: detail.clone(),
-                    });
-                }
+                self.refused(detail.clone());
                 Err(Lost(detail))
             }
+        }
+    }
+
+    /// Somebody has to act; said once, until the broker takes an event again.
+    fn refused(&mut self, detail: String) {
+        if std::mem::replace(&mut self.standing, Standing::Refused) != Standing::Refused {
+            self.alarm(Observation::AlarmRaised { code: format!("bus.refused.{}", self.sink), detail });
         }
     }
 

@@ -51,13 +51,10 @@ impl Server {
         Self { program: "mosquitto", arguments, ready: "running", child: None, port }
     }
 
-    pub fn nats(folder: &Path) -> Self {
-        let port = free_port();
-        let arguments =
-            ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd", &folder.join("nats").display().to_string()]
-                .map(str::to_owned)
-                .to_vec();
-        Self { program: "nats-server", arguments, ready: "Server is ready", child: None, port }
+    /// With this configuration, in which the port is the one that was free.
+    pub fn nats(program: &'static str, port: u16, config: &Path) -> Self {
+        let arguments = vec!["-c".to_owned(), config.display().to_string()];
+        Self { program, arguments, ready: "Server is ready", child: None, port }
     }
 
     pub async fn start(&mut self) {
@@ -94,8 +91,12 @@ impl Server {
     }
 
     pub fn hangup(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id().unwrap()).unwrap());
-        kill(pid, Signal::SIGHUP).unwrap();
+        kill(pid, signal).unwrap();
     }
 }
 

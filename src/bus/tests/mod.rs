@@ -48,9 +48,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::named("st-01")
+    }
+
+    fn named(station: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = floor::Settings {
-            station: "st-01".to_owned(),
+            station: station.to_owned(),
             version: "0.1.0".to_owned(),
             pool: Pool {
                 server: Ipv4Addr::new(10, 0, 0, 1),
@@ -87,11 +91,16 @@ impl World {
 
     /// Lets something happen that leaves one event.
     async fn happen(&self, n: u32) {
+        self.arrive(n, format!("image-{n}.img")).await;
+    }
+
+    /// An image with this name.
+    async fn arrive(&self, n: u32, name: String) {
         let mut digest = [0; 32];
         digest[..4].copy_from_slice(&n.to_be_bytes());
         let image = Image {
             id: Digest::new(digest),
-            name: format!("image-{n}.img"),
+            name,
             size_bytes: 1024,
             compression: Compression::Raw,
             raw_sha256: Digest::new(digest),
@@ -148,6 +157,31 @@ impl World {
         }
         self.happen(500).await;
         self.delivered(sink).await;
+    }
+
+    /// Waits for an alarm; gives what it says.
+    async fn raised(&self, alarm: &str) -> String {
+        self.alarm("station.alarm.raised", alarm).await["detail"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until an alarm is over.
+    async fn cleared(&self, alarm: &str) {
+        self.alarm("station.alarm.cleared", alarm).await;
+    }
+
+    async fn alarm(&self, name: &str, code: &str) -> Value {
+        let mut follower = self.ledger.follow(0);
+        let found = async {
+            loop {
+                for event in follower.next().await.unwrap().into_iter().filter(|event| event.name == name) {
+                    let body: Value = serde_json::from_slice(&event.body).unwrap();
+                    if body["data"]["code"] == code {
+                        return body["data"].clone();
+                    }
+                }
+            }
+        };
+        timeout(LONG, found).await.unwrap_or_else(|_| panic!("{name} {code} does not come"))
     }
 
     /// Waits until the journal holds so many events.
