@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod mode;
 mod script;
 
 use std::fmt;
@@ -23,8 +24,9 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::mode::{is_job, is_read};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
-pub use crate::core::reply::{Problem, Reply, Status};
+pub use crate::core::reply::{Problem, Reply, ReplyTo, Status};
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -143,6 +145,8 @@ pub struct Command {
     pub transport: Transport,
     pub expires_at: Timestamp,
     pub correlation_id: Option<String>,
+    /// Where the last reply to long work goes, on a bus.
+    pub reply_to: Option<ReplyTo>,
     pub if_match: Option<u64>,
     pub dry_run: bool,
     pub order: Order,
@@ -409,6 +413,7 @@ impl Command {
             transport: envelope.transport,
             expires_at,
             correlation_id: request.correlation_id,
+            reply_to: None,
             if_match: request.if_match,
             dry_run: request.dry_run,
             order,

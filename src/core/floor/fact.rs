@@ -116,6 +116,10 @@ pub enum Note {
         sink: String,
         seq: u64,
     },
+    /// A reply of the outbox is where it should be.
+    ReplyDelivered {
+        n: u64,
+    },
     /// Where a job on an image stands.
     Job(Box<Job>),
     Kept {

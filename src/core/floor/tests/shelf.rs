@@ -16,7 +16,9 @@ fn job(id: &str) -> Job {
         state: JobState::Running,
         error: None,
         started_at: Timestamp::default(),
+        begun_at: None,
         ended_at: None,
+        asked: None,
     }
 }
 
