@@ -13,6 +13,7 @@ pub mod mqtt;
 pub mod nats;
 mod progress;
 mod relay;
+mod states;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -33,6 +34,8 @@ pub struct Settings {
     /// Where the operator side of HTTP is, for the birth certificate.
     pub rest: Option<String>,
     pub mqtt: Mqtt,
+    /// The group of a Sparkplug export beside our own topics.
+    pub sparkplug: Option<String>,
     pub nats: Option<nats::Settings>,
 }
 
@@ -92,6 +95,9 @@ impl Bus {
                 settings.check()?;
                 bus.mqtt = Some(settings);
             }
+        }
+        if let Some(mqtt) = &mut bus.mqtt {
+            mqtt.sparkplug = settings.sparkplug;
         }
         Ok(bus)
     }

@@ -33,7 +33,7 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 /// How long a request without `expires_at` may be carried out.
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(3600);
 /// How far ahead `expires_at` may lie.
-const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Names one request for good: `[A-Za-z0-9_-]{8,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -86,6 +86,10 @@ pub enum Observation {
         done: u64,
         total: u64,
     },
+    /// A Sparkplug connection is about to be made, with this number.
+    BirthCounted {
+        number: u8,
+    },
     /// The broker has the last reply of this number in the outbox.
     ReplyDelivered {
         n: u64,

@@ -74,6 +74,11 @@ impl Ledger {
         self.readers.ask(outbox::cursors).await
     }
 
+    /// The number of the newest Sparkplug connection, if there ever was one.
+    pub async fn births(&self) -> Result<Option<u8>, SubmitError> {
+        self.readers.ask(outbox::births).await
+    }
+
     /// Last replies of long work that are to be sent over a transport.
     pub async fn replies_due(&self, transport: &'static str) -> Result<Vec<Due>, SubmitError> {
         let now = self.now();

@@ -398,6 +398,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             scripts::save_output(connection, *session, script, (text, *truncated), at)
         }
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
+        Note::BirthCounted { number } => outbox::count_birth(connection, *number),
         Note::ReplyDelivered { n } => replies::delivered(connection, *n),
         Note::Job(_) | Note::Kept { .. } | Note::Zeros { .. } => image_rows::save(connection, note),
         // Rows of the device and the session hold these; signs of life are not written.

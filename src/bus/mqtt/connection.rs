@@ -23,6 +23,7 @@ const REQUESTS: usize = 256;
 const INBOX: usize = 64 + AT_ONCE;
 /// How long a DISCONNECT may take to get out.
 const FAREWELL: Duration = Duration::from_secs(2);
+const TAKEN_OVER: &str = "another client with the same id took over: is there a second station of this name?";
 
 pub struct Connection {
     pub client: AsyncClient,
@@ -38,6 +39,8 @@ pub struct Granted {
     pub receive_maximum: u16,
     /// The largest packet that it takes.
     pub max_packet: usize,
+    /// Whether it has shared subscriptions.
+    pub shared: bool,
 }
 
 /// The task that polls the event loop. Dropping it ends the connection without a word.
@@ -111,8 +114,14 @@ impl From<&ConnAck> for Granted {
         Self {
             receive_maximum: properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
             max_packet: max_packet.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            shared: properties.and_then(|properties| properties.shared_subscription_available) != Some(0),
         }
     }
+}
+
+/// Whether a connection was lost to another client of the same id.
+pub fn is_takeover(lost: &Lost) -> bool {
+    lost.0 == TAKEN_OVER
 }
 
 /// What an operator can act on.
@@ -125,7 +134,7 @@ fn reason(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        }) => "another client with the same id took over: is there a second station of this name?".to_owned(),
+        }) => TAKEN_OVER.to_owned(),
         ConnectionError::RequestsDone => "the connection is closed".to_owned(),
         error => error.to_string(),
     }

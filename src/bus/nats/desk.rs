@@ -182,7 +182,7 @@ impl Desk {
             Some(store) => store,
             None => bucket.insert(open_bucket(context).await?),
         };
-        store.put(format!("{station}.info"), self.birth.info()).await.map_err(|error| Lost(chain(&error)))?;
+        store.put(format!("{station}.info"), self.birth.info().await).await.map_err(|error| Lost(chain(&error)))?;
         store.put(station, online).await.map_err(|error| Lost(chain(&error)))?;
         Ok(())
     }

@@ -34,10 +34,7 @@ mod tests {
         let body = |start: &str| orders.split(start).nth(1).unwrap().split('}').next().unwrap().to_owned();
         let reads = body("pub const fn reads_only(&self) -> bool {");
         for name in NAMES {
-            let variant: String = name
-                .split('.')
-                .map(|word| word[..1].to_uppercase() + &word[1..])
-                .collect();
+            let variant: String = name.split('.').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
             let listed = reads.contains(&format!("Self::{variant}(")) || reads.contains(&format!("Self::{variant}\n"));
             assert_eq!(is_read(name), listed, "{name}");
         }

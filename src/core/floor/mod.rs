@@ -270,6 +270,9 @@ impl Floor {
             }
             Observation::JobBegun { job } => Ok(self.job_begun(job.as_str(), now)),
             Observation::JobProgressed { .. } => Ok(Decision::noted(Vec::new())),
+            Observation::BirthCounted { number } => {
+                Ok(Decision::noted(vec![Note::BirthCounted { number: *number }.into()]))
+            }
             Observation::ReplyDelivered { n } => Ok(Decision::noted(vec![Note::ReplyDelivered { n: *n }.into()])),
             Observation::ImageStored(job) => Ok(self.image_stored(job, now)),
             Observation::ImageIngested(image) => Ok(self.image_ingested(image, now)),
@@ -438,6 +441,7 @@ impl Floor {
             // Rows of their own.
             Note::Zeros { .. }
             | Note::ReplyDelivered { .. }
+            | Note::BirthCounted { .. }
             | Note::Timeline { .. }
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
