@@ -91,13 +91,11 @@ impl Bus {
                 bus.mqtt = Some(mqtt::Settings::plain(&address.ip().to_string(), address.port()));
                 bus.broker = Some(broker);
             }
-            Mqtt::Broker(settings) => {
-                settings.check()?;
-                bus.mqtt = Some(settings);
-            }
+            Mqtt::Broker(settings) => bus.mqtt = Some(settings),
         }
         if let Some(mqtt) = &mut bus.mqtt {
             mqtt.sparkplug = settings.sparkplug;
+            mqtt.check()?;
         }
         Ok(bus)
     }

@@ -9,7 +9,7 @@ mod desk;
 mod letter;
 mod outlet;
 mod session;
-mod sparkplug;
+pub(in crate::bus) mod sparkplug;
 mod takeover;
 
 use std::fmt;

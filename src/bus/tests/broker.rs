@@ -51,6 +51,12 @@ impl Server {
         Self { program: "mosquitto", arguments, ready: "running", child: None, port }
     }
 
+    /// With a configuration that is there already.
+    pub fn mosquitto_with(file: PathBuf, port: u16) -> Self {
+        let arguments = vec!["-c".to_owned(), file.display().to_string()];
+        Self { program: "mosquitto", arguments, ready: "running", child: None, port }
+    }
+
     pub fn nats(folder: &Path) -> Self {
         let port = free_port();
         let arguments =

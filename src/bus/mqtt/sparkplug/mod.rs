@@ -4,7 +4,7 @@
 
 mod model;
 mod node;
-mod payload;
+pub(in crate::bus) mod payload;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
