@@ -112,15 +112,21 @@ impl Desk {
         let mut connection = opened?;
         let Connection { client, pump, granted, .. } = &mut connection;
         let hears = tokio::select! {
-            announced = self.announce(client, *granted, &session) => announced?,
-            lost = pump.gone() => return Err(lost),
+            announced = self.announce(client, *granted, &session) => announced,
+            lost = pump.gone() => Err(lost),
+        };
+        let hears = match hears {
+            Ok(hears) => hears,
+            Err(lost) => return Err(pump.cause(lost).await),
         };
         info!("the MQTT broker hears the station");
         self.born.send_replace(true);
         let start = Instant::now();
         let served = self.serve(&mut connection, &session, hears, stop).await;
         backoff.held(start.elapsed());
-        served?;
+        if let Err(lost) = served {
+            return Err(connection.pump.cause(lost).await);
+        }
         self.leave(&connection.client, &session).await;
         connection.close().await;
         Ok(())

@@ -122,6 +122,8 @@ async fn counts_of_a_project_stand_at_the_broker_until_it_goes() {
 async fn the_certificate_tells_how_far_each_sink_is() {
     let (mut world, server) = world("").await;
     online(server.port).await;
+    // Somebody takes events, or there is one more: an alarm.
+    let _erp = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/evt/#")]).await;
     world.happen(1).await;
     world.delivered("mqtt").await;
     world.stop().await;
