@@ -1,11 +1,14 @@
 //! What a station says about itself: presence, and the certificate that tells a newcomer what can be asked here.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::bus::commands::AT_ONCE;
 use crate::bus::relay::MAX_EVENT;
-use crate::core::command::{MAX_REQUEST, NAMES};
+use crate::core::command::{MAX_EXPIRY, MAX_REQUEST, NAMES, is_job, is_read};
 use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
@@ -94,10 +97,14 @@ struct Presence<'a> {
 struct Info<'a> {
     v: u8,
     station: &'a str,
+    agent: &'a str,
     version: &'a str,
+    boot_id: &'a str,
     epoch: &'a str,
     newest_sequence: u64,
-    commands: &'a [&'a str],
+    /// By sink: how far it is, and how much waits for it.
+    sinks: BTreeMap<String, Sink>,
+    commands: Vec<Offer>,
     events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rest: Option<&'a str>,
@@ -105,9 +112,34 @@ struct Info<'a> {
 }
 
 #[derive(Serialize)]
+struct Sink {
+    acknowledged: u64,
+    backlog: u64,
+}
+
+/// A command that is understood here.
+#[derive(Serialize)]
+struct Offer {
+    name: &'static str,
+    version: u8,
+    /// `sync` is answered when it is done, `job` when it was accepted, and once more at its end.
+    mode: &'static str,
+    /// It changes nothing, so it may be asked of all stations at once.
+    reads_only: bool,
+}
+
+impl Offer {
+    fn of(name: &'static str) -> Self {
+        Self { name, version: 1, mode: if is_job(name) { "job" } else { "sync" }, reads_only: is_read(name) }
+    }
+}
+
+#[derive(Serialize)]
 struct Limits {
     request_bytes: usize,
     event_bytes: usize,
+    requests_at_once: usize,
+    expires_at_most_s: u64,
 }
 
 impl Birth {
@@ -127,18 +159,30 @@ impl Birth {
     }
 
     /// The certificate as it stands now.
-    pub fn info(&self) -> Bytes {
+    pub async fn info(&self) -> Bytes {
         let identity = self.ledger.identity();
+        let newest = self.ledger.newest();
+        // Without the cursors the rest is still true.
+        let cursors = self.ledger.cursors().await.unwrap_or_default();
+        let sink = |acknowledged: u64| Sink { acknowledged, backlog: newest.saturating_sub(acknowledged) };
         json(&Info {
             v: 1,
             station: &identity.station,
+            agent: "bootline",
             version: &identity.version,
+            boot_id: &self.boot_id,
             epoch: &identity.epoch,
-            newest_sequence: self.ledger.newest(),
-            commands: &NAMES,
+            newest_sequence: newest,
+            sinks: cursors.into_iter().map(|(name, seq)| (name, sink(seq))).collect(),
+            commands: NAMES.into_iter().map(Offer::of).collect(),
             events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
             rest: self.rest.as_deref(),
-            limits: Limits { request_bytes: MAX_REQUEST, event_bytes: MAX_EVENT },
+            limits: Limits {
+                request_bytes: MAX_REQUEST,
+                event_bytes: MAX_EVENT,
+                requests_at_once: AT_ONCE,
+                expires_at_most_s: MAX_EXPIRY.as_secs(),
+            },
         })
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::core::command::{CommandId, Envelope, Reply, Salutation, Transport};
+use crate::core::command::{CommandId, Envelope, Reply, ReplyTo, Salutation, Transport};
 use crate::core::refusal::Refusal;
 use crate::ledger::Ledger;
 
@@ -35,8 +35,19 @@ pub fn response_schema(name: &str) -> String {
 
 /// Carries out a request and answers it; whatever is wrong with it is an answer too.
 pub async fn answer(ledger: &Ledger, name: &str, body: &[u8], transport: Transport) -> Reply {
+    answer_to(ledger, name, body, transport, None).await
+}
+
+/// The same; long work is answered once more when it has ended.
+pub async fn answer_to(
+    ledger: &Ledger,
+    name: &str,
+    body: &[u8],
+    transport: Transport,
+    reply_to: Option<ReplyTo>,
+) -> Reply {
     let envelope = Envelope { name: Some(name), id: None, minted_id: mint(), transport, now: ledger.now() };
-    ledger.command(body, &envelope).await
+    ledger.command_from(body, &envelope, reply_to).await
 }
 
 /// Answers a request that does not reach the ledger, because the way it came is wrong.

@@ -15,6 +15,7 @@ pub mod mqtt;
 pub mod nats;
 mod progress;
 mod relay;
+mod states;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -35,6 +36,8 @@ pub struct Settings {
     /// Where the operator side of HTTP is, for the birth certificate.
     pub rest: Option<String>,
     pub mqtt: Mqtt,
+    /// The group of a Sparkplug export beside our own topics.
+    pub sparkplug: Option<String>,
     pub nats: Option<nats::Settings>,
 }
 
@@ -90,10 +93,11 @@ impl Bus {
                 bus.mqtt = Some(mqtt::Settings::plain(&address.ip().to_string(), address.port()));
                 bus.broker = Some(broker);
             }
-            Mqtt::Broker(settings) => {
-                settings.check()?;
-                bus.mqtt = Some(settings);
-            }
+            Mqtt::Broker(settings) => bus.mqtt = Some(settings),
+        }
+        if let Some(mqtt) = &mut bus.mqtt {
+            mqtt.sparkplug = settings.sparkplug;
+            mqtt.check()?;
         }
         Ok(bus)
     }

@@ -48,9 +48,32 @@ impl Topics {
         format!("{}/state/info", self.own)
     }
 
+    pub fn project(&self, id: &str) -> String {
+        format!("{}/state/project/{id}", self.own)
+    }
+
+    /// The filter of our own project states: what a broker still keeps of projects that are gone.
+    pub fn projects(&self) -> String {
+        self.project("+")
+    }
+
+    pub fn job(&self, command_id: &str) -> String {
+        format!("{}/job/{command_id}", self.own)
+    }
+
     /// The filter of all requests to this station.
     pub fn requests(&self) -> String {
         format!("{}/cmd/#", self.own)
+    }
+
+    /// The filter of requests to any station: the broker gives each to one of those who share it.
+    pub fn any_requests(&self) -> String {
+        format!("$share/bootline/{}/_any/cmd/#", self.base)
+    }
+
+    /// The filter of requests to every station.
+    pub fn all_requests(&self) -> String {
+        format!("{}/_all/cmd/#", self.base)
     }
 
     /// Where the reply to a request goes that named no address.
@@ -58,11 +81,22 @@ impl Topics {
         format!("{}/res/{}", self.own, name.replace('.', "/"))
     }
 
-    /// `project.create` from `.../cmd/project/create`.
-    pub fn command(&self, topic: &str) -> Option<String> {
-        let rest = topic.strip_prefix(self.own.as_str())?.strip_prefix("/cmd/")?;
+    /// `project.create` from `.../cmd/project/create`, and who is asked.
+    pub fn command(&self, topic: &str) -> Option<(Audience, String)> {
+        let (who, rest) = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?.split_once("/cmd/")?;
+        let audience = match who {
+            "_any" => Audience::Any,
+            "_all" => Audience::All,
+            station if self.own.strip_prefix(self.base.as_str())?.strip_prefix('/')? == station => Audience::One,
+            _ => return None,
+        };
         let (noun, verb) = rest.split_once('/')?;
-        (is_segment(noun) && is_segment(verb)).then(|| format!("{noun}.{verb}"))
+        (is_segment(noun) && is_segment(verb)).then(|| (audience, format!("{noun}.{verb}")))
+    }
+
+    /// The project whose state a topic of ours is.
+    pub fn project_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        topic.strip_prefix(self.own.as_str())?.strip_prefix("/state/project/")
     }
 
     /// A requester may have its reply sent to an inbox only. Otherwise it could make the station publish anywhere
@@ -80,6 +114,17 @@ impl Topics {
             _ => Err(AddressError::Elsewhere { inboxes: format!("{}/_reply/", self.base) }),
         }
     }
+}
+
+/// Who is asked by a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// This station.
+    One,
+    /// Whichever the broker chooses; it is us.
+    Any,
+    /// Every station: reads only.
+    All,
 }
 
 /// The subjects of one station. NATS has no root: accounts keep tenants apart.
@@ -175,6 +220,10 @@ mod tests {
             (topics.info(), "acme/west/bootline/v1/st-01/state/info"),
             (topics.requests(), "acme/west/bootline/v1/st-01/cmd/#"),
             (topics.reply("project.create"), "acme/west/bootline/v1/st-01/res/project/create"),
+            (topics.any_requests(), "$share/bootline/acme/west/bootline/v1/_any/cmd/#"),
+            (topics.all_requests(), "acme/west/bootline/v1/_all/cmd/#"),
+            (topics.project("gateway"), "acme/west/bootline/v1/st-01/state/project/gateway"),
+            (topics.job("ord-4711"), "acme/west/bootline/v1/st-01/job/ord-4711"),
         ] {
             assert_eq!(topic, expected);
         }
@@ -210,9 +259,22 @@ mod tests {
             ("/res/project/create", None),
             ("x/cmd/project/create", None),
         ] {
-            assert_eq!(topics().command(&format!("{own}{rest}")).as_deref(), name, "{rest}");
+            let one = name.map(|name| (Audience::One, name.to_owned()));
+            assert_eq!(topics().command(&format!("{own}{rest}")), one, "{rest}");
         }
         assert_eq!(topics().command("bootline/v1/st-01/cmd/project/create"), None);
+        for (who, audience) in [
+            ("_any", Some(Audience::Any)),
+            ("_all", Some(Audience::All)),
+            ("st-02", None),
+            ("01", None),
+            ("bootline/v1/st-01", None),
+        ] {
+            let asked = topics().command(&format!("acme/west/bootline/v1/{who}/cmd/station/info"));
+            assert_eq!(asked.map(|(audience, _)| audience), audience, "{who}");
+        }
+        assert_eq!(topics().project_of(&format!("{own}/state/project/gateway")), Some("gateway"));
+        assert_eq!(topics().project_of(&format!("{own}/state/info")), None);
     }
 
     #[test]

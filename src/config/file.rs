@@ -345,12 +345,18 @@ pub struct Bus {
     pub mqtt: Mqtt,
     #[serde(deserialize_with = "address")]
     pub mqtt_listen: SocketAddr,
+    pub sparkplug: Sparkplug,
     pub nats: Nats,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { mqtt: Mqtt::Embedded, mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), nats: Nats::Off }
+        Self {
+            mqtt: Mqtt::Embedded,
+            mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            sparkplug: Sparkplug::Off,
+            nats: Nats::Off,
+        }
     }
 }
 
@@ -372,6 +378,21 @@ pub struct Broker {
     pub ca: Option<PathBuf>,
     pub cert: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    #[serde(default)]
+    pub require_consumer: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Sparkplug {
+    Off,
+    On(SparkplugGroup),
+}
+
+/// As which node of a Sparkplug group the station shows itself: by its id.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SparkplugGroup {
+    pub group: String,
 }
 
 #[derive(Clone, Debug)]
@@ -443,6 +464,12 @@ impl<'de> FromMap<'de> for Mqtt {
     }
 }
 
+impl<'de> FromMap<'de> for Sparkplug {
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        SparkplugGroup::deserialize(MapAccessDeserializer::new(map)).map(Self::On)
+    }
+}
+
 impl<'de> FromMap<'de> for Nats {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         NatsServer::deserialize(MapAccessDeserializer::new(map)).map(Self::Server)
@@ -457,6 +484,13 @@ impl<'de> Deserialize<'de> for Mqtt {
             _ => None,
         };
         deserializer.deserialize_any(WordOrMap { expected: "embedded, off or {url: mqtt://host:port, ..}", word })
+    }
+}
+
+impl<'de> Deserialize<'de> for Sparkplug {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = |word: &str| (word == "off").then_some(Self::Off);
+        deserializer.deserialize_any(WordOrMap { expected: "off or {group: ..}", word })
     }
 }
 

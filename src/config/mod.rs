@@ -16,7 +16,7 @@ use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
 use crate::{bus, dhcp, http, images, netconsole, switches, tftp};
 
-use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch, Transcode};
+use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Sparkplug, Switch, Transcode};
 
 /// Where the file is looked for when nobody names one.
 const PLACES: [&str; 2] = ["conf/bootline.yml", "/etc/bootline/bootline.yml"];
@@ -208,7 +208,14 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
         Nats::Off => None,
         Nats::Server(server) => Some(nats(server)?),
     };
-    Ok(bus::Settings { rest: Some(format!("http://{}/api/v1", file.http.operators)), mqtt, nats })
+    let sparkplug = match &file.bus.sparkplug {
+        Sparkplug::Off => None,
+        Sparkplug::On(_) if matches!(mqtt, bus::Mqtt::Off) => {
+            return Err(wrong("bus.sparkplug", "it goes over bus.mqtt, which is off"));
+        }
+        Sparkplug::On(on) => Some(on.group.clone()),
+    };
+    Ok(bus::Settings { rest: Some(format!("http://{}/api/v1", file.http.operators)), mqtt, sparkplug, nats })
 }
 
 #[cfg(feature = "embedded-broker")]
@@ -253,8 +260,10 @@ fn mqtt(broker: &file::Broker) -> Result<bus::mqtt::Settings, ConfigError> {
         host: host.to_owned(),
         port,
         username: broker.username.clone(),
-        password: broker.password_file.as_deref().map(|path| secret("bus.mqtt.password_file", path)).transpose()?,
+        password_file: broker.password_file.clone(),
         tls: tls.then(|| bus::mqtt::Tls { ca: broker.ca.clone(), client }),
+        require_consumer: broker.require_consumer,
+        sparkplug: None,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod mode;
 mod script;
 mod slot;
 
@@ -25,16 +26,17 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::mode::{is_job, is_read};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
 pub use crate::core::command::slot::{SlotPower, SlotWord};
-pub use crate::core::reply::{Problem, Reply, Status};
+pub use crate::core::reply::{Problem, Reply, ReplyTo, Status};
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// How long a request without `expires_at` may be carried out.
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(3600);
 /// How far ahead `expires_at` may lie.
-const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Names one request for good: `[A-Za-z0-9_-]{8,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +148,8 @@ pub struct Command {
     pub transport: Transport,
     pub expires_at: Timestamp,
     pub correlation_id: Option<String>,
+    /// Where the last reply to long work goes, on a bus.
+    pub reply_to: Option<ReplyTo>,
     pub if_match: Option<u64>,
     pub dry_run: bool,
     pub order: Order,
@@ -422,6 +426,7 @@ impl Command {
             transport: envelope.transport,
             expires_at,
             correlation_id: request.correlation_id,
+            reply_to: None,
             if_match: request.if_match,
             dry_run: request.dry_run,
             order,

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::command::CommandId;
+use crate::core::command::{Actor, CommandId};
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
+use crate::core::reply::{Reply, Status};
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
@@ -34,8 +35,23 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Refusal>,
     pub started_at: Timestamp,
+    /// Until then it waits for its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// By whom, if a command began it: whoever asked hears how it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// What of the command is needed at the end of its job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub actor: Actor,
+    pub transport: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +84,44 @@ impl Job {
         if self.image.is_some() { "ingest" } else { "fetch" }
     }
 
+    /// The word of the contract for where it stands.
+    pub const fn phase(&self) -> &'static str {
+        match (self.state, self.begun_at) {
+            (JobState::Running, None) => "queued",
+            (JobState::Running, Some(_)) => "in_progress",
+            (state, _) => state.as_str(),
+        }
+    }
+
+    /// The last answer to the command that began it, once it has ended.
+    pub fn reply(&self, station: &str) -> Option<Reply> {
+        let (asked, at) = (self.asked.as_ref()?, self.ended_at?);
+        let (status, error) = match self.state {
+            JobState::Running => return None,
+            JobState::Succeeded => (Status::Succeeded, None),
+            JobState::Failed => {
+                let unknown = || Refusal::new(500, "internal", "the job failed and left no reason");
+                (Status::Failed, Some(self.error.clone().unwrap_or_else(unknown)))
+            }
+            JobState::Canceled => (Status::Canceled, Some(Refusal::new(409, "canceled", "job.cancel has ended it"))),
+        };
+        Some(Reply {
+            v: 1,
+            command_id: self.id.clone(),
+            name: self.kind.clone(),
+            station: station.to_owned(),
+            status,
+            is_final: true,
+            code: error.as_ref().map_or(200, |refusal| refusal.status),
+            replayed: false,
+            at,
+            correlation_id: asked.correlation_id.clone(),
+            job: Some(self.id.clone()),
+            result: error.is_none().then(|| json!({"job": self.shown()})),
+            error: error.map(Into::into),
+        })
+    }
+
     #[must_use]
     pub fn ended(&self, state: JobState, error: Option<Refusal>, at: Timestamp) -> Self {
         Self { state, error, ended_at: Some(at), ..self.clone() }
@@ -76,6 +130,9 @@ impl Job {
     /// For people: of a URL without what may be secret in it.
     pub fn shown(&self) -> Value {
         let mut shown = json!(self);
+        if let Some(fields) = shown.as_object_mut() {
+            fields.remove("asked");
+        }
         shown["stage"] = json!(self.stage());
         if let Some(url) = &self.url {
             shown["url"] = json!(url.shown());

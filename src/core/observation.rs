@@ -77,6 +77,24 @@ pub enum Observation {
     /// The library has taken an image in whole: hashed, decoded, on disk.
     ImageIngested(Image),
     /// The file of an image is here in whole; what is inside is looked at next.
+    /// Work on a job begins, or goes on after a restart.
+    JobBegun {
+        job: CommandId,
+    },
+    /// How far the work on a job is; telemetry, never an event.
+    JobProgressed {
+        job: CommandId,
+        done: u64,
+        total: u64,
+    },
+    /// A Sparkplug connection is about to be made, with this number.
+    BirthCounted {
+        number: u8,
+    },
+    /// The broker has the last reply of this number in the outbox.
+    ReplyDelivered {
+        n: u64,
+    },
     ImageStored(Box<Job>),
     /// Fetching an image, or looking at one, came to nothing.
     JobFailed {

@@ -19,6 +19,14 @@ pub enum Status {
     TimedOut,
 }
 
+/// Where a requester waits for its reply, in the words of the transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyTo {
+    pub address: String,
+    /// Given back unchanged; empty where none was given.
+    pub correlation: Vec<u8>,
+}
+
 /// The answer to a request, the same on every transport.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::core::command::Reply;
+use crate::core::command::{CommandId, Reply};
 use crate::core::device::{Family, Mac, Serial8};
 use crate::core::plan::SessionId;
 use crate::core::project::ProjectId;
@@ -65,6 +65,14 @@ pub struct BootProject {
     pub id: ProjectId,
     /// Lines for `config.txt`.
     pub config_txt: Option<String>,
+}
+
+/// Progress of a job: at most one a second and job; never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobProgress {
+    pub job: CommandId,
+    pub done: u64,
+    pub total: u64,
 }
 
 /// Progress of a running step: at most one a second and device; never stored.

@@ -75,10 +75,13 @@ fn begin(images: &Images, job: Job, running: &mut HashMap<String, Running>, task
     let images = images.clone();
     tasks.spawn(async move {
         let id = job.id.to_string();
-        let done = match job.image {
-            Some(image) => look(&images, &job, image, &meter).await,
-            None => fetch::run(&images, &job, &meter).await,
+        let work = async {
+            match job.image {
+                Some(image) => look(&images, &job, image, &meter).await,
+                None => fetch::run(&images, &job, &meter).await,
+            }
         };
+        let done = followed(&images, &job, &meter, work).await;
         if let Err(refusal) = done
             && !meter.cancelled.load(Ordering::Relaxed)
         {
@@ -86,6 +89,29 @@ fn begin(images: &Images, job: Job, running: &mut HashMap<String, Running>, task
         }
         id
     });
+}
+
+/// Does the work of a job and tells the ledger when it begins and how far it is.
+async fn followed<T>(images: &Images, job: &Job, meter: &Meter, work: impl Future<Output = T>) -> T {
+    let tell = async |observation| {
+        if let Err(error @ SubmitError::Unavailable(_)) = images.ledger.submit(Input::Observed(observation)).await {
+            tracing::debug!(%error, job = %job.id, "where a job is, is told later");
+        }
+    };
+    tell(Observation::JobBegun { job: job.id.clone() }).await;
+    let mut work = std::pin::pin!(work);
+    let mut ticks = interval(TELL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            // Cancel-safe: a tick that is lost is told a second later.
+            _ = ticks.tick() => {
+                let far = board::read(meter);
+                tell(Observation::JobProgressed { job: job.id.clone(), done: far.done, total: far.total }).await;
+            }
+        }
+    }
 }
 
 async fn fail(images: &Images, job: &Job, refusal: Refusal) {

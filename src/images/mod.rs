@@ -375,7 +375,9 @@ impl Images {
             state: JobState::Running,
             error: None,
             started_at: self.ledger.now(),
+            begun_at: None,
             ended_at: None,
+            asked: None,
         }
     }
 

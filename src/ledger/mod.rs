@@ -19,19 +19,19 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use crate::core::command::{Command, Envelope, Reply, Salutation};
+use crate::core::command::{Command, Envelope, Reply, ReplyTo, Salutation};
 use crate::core::floor::Settings;
 use crate::core::observation::Input;
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
-use crate::core::view::{Answer, Telemetry, Tenant};
+use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::read::Readers;
 use crate::ledger::writer::{Job, Writer};
 use crate::store::StoreError;
 
 pub use crate::ledger::clock::Clock;
 pub use crate::ledger::follow::Follower;
-pub use crate::ledger::read::SessionFilter;
+pub use crate::ledger::read::{Counts, Due, SessionFilter};
 pub use crate::store::journal::Recorded;
 
 /// Inputs that wait for the pen; an adapter whose input finds no place waits with it.
@@ -92,6 +92,7 @@ pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     news: watch::Receiver<u64>,
     telemetry: broadcast::Sender<Telemetry>,
+    job_progress: broadcast::Sender<JobProgress>,
     tenants: Tenants,
     healthy: Arc<AtomicBool>,
     readers: Readers,
@@ -117,6 +118,7 @@ impl Ledger {
         });
         let (jobs, inbox) = mpsc::channel(QUEUE);
         let (telemetry, _) = broadcast::channel(TELEMETRY);
+        let (job_progress, _) = broadcast::channel(TELEMETRY);
         let tenants = Tenants::default();
         let healthy = Arc::new(AtomicBool::new(true));
         let floor = crate::store::tables::load(&connection, settings, clock.now())?;
@@ -129,6 +131,7 @@ impl Ledger {
             announce,
             identity: Arc::clone(&identity),
             telemetry: telemetry.clone(),
+            job_progress: job_progress.clone(),
             tenants: Arc::clone(&tenants),
             healthy: Arc::clone(&healthy),
             clock: clock.clone(),
@@ -137,7 +140,7 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, clock }, thread))
+        Ok((Self { jobs, news, telemetry, job_progress, tenants, healthy, readers, identity, clock }, thread))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -154,6 +157,11 @@ impl Ledger {
     /// The one handler of requests: parses, asks the inbox, decides, commits, answers.
     /// Every failure is an answer too.
     pub async fn command(&self, body: &[u8], envelope: &Envelope<'_>) -> Reply {
+        self.command_from(body, envelope, None).await
+    }
+
+    /// The same for a requester to whom the last reply to long work is sent.
+    pub async fn command_from(&self, body: &[u8], envelope: &Envelope<'_>, reply_to: Option<ReplyTo>) -> Reply {
         let refused = |refusal: Refusal| {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
@@ -164,7 +172,7 @@ impl Ledger {
             }
         };
         let command = match Command::parse(body, envelope) {
-            Ok(command) => command,
+            Ok(command) => Command { reply_to, ..command },
             Err(refusal) => return refused(refusal),
         };
         match self.submit(Input::Commanded(Box::new(command))).await {
@@ -189,6 +197,11 @@ impl Ledger {
     /// Progress of running steps, lossy by nature.
     pub fn telemetry(&self) -> broadcast::Receiver<Telemetry> {
         self.telemetry.subscribe()
+    }
+
+    /// Progress of jobs, lossy by nature.
+    pub fn job_progress(&self) -> broadcast::Receiver<JobProgress> {
+        self.job_progress.subscribe()
     }
 
     /// Who has this address, without waiting for the writer.

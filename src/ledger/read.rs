@@ -1,6 +1,6 @@
 //! Reading beside the writer: two read-only connections, so that no question waits for the pen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,9 +19,10 @@ use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, images, journal, open_reader, outbox, query, scripts, tables, timeline};
+use crate::store::{StoreError, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline};
 
-pub use crate::store::query::SessionFilter;
+pub use crate::store::query::{Counts, SessionFilter};
+pub use crate::store::replies::Due;
 pub use crate::store::scripts::Output;
 
 const CONNECTIONS: usize = 2;
@@ -66,6 +67,27 @@ impl Ledger {
     pub async fn cursor(&self, sink: &str) -> Result<u64, SubmitError> {
         let sink = sink.to_owned();
         self.readers.ask(move |connection| outbox::cursor(connection, &sink)).await
+    }
+
+    /// Every sink that ever was, with its cursor.
+    pub async fn cursors(&self) -> Result<Vec<(String, u64)>, SubmitError> {
+        self.readers.ask(outbox::cursors).await
+    }
+
+    /// The number of the newest Sparkplug connection, if there ever was one.
+    pub async fn births(&self) -> Result<Option<u8>, SubmitError> {
+        self.readers.ask(outbox::births).await
+    }
+
+    /// Last replies of long work that are to be sent over a transport.
+    pub async fn replies_due(&self, transport: &'static str) -> Result<Vec<Due>, SubmitError> {
+        let now = self.now();
+        self.readers.ask(move |connection| replies::due(connection, transport, now)).await
+    }
+
+    /// Sessions by project and by how they ended.
+    pub async fn counts(&self) -> Result<BTreeMap<String, Counts>, SubmitError> {
+        self.readers.ask(query::counts).await
     }
 
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, SubmitError> {

@@ -20,11 +20,11 @@ use crate::core::refusal::Refusal;
 use crate::core::script::ScriptId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
-use crate::core::view::{Answer, Telemetry, Tenant};
+use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
 use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
 use crate::store::inbox::{self, Answered};
-use crate::store::{StoreError, journal, scripts, tables};
+use crate::store::{StoreError, journal, replies, scripts, tables};
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
@@ -46,6 +46,7 @@ pub struct Writer {
     pub announce: watch::Sender<u64>,
     pub identity: Arc<Identity>,
     pub telemetry: broadcast::Sender<Telemetry>,
+    pub job_progress: broadcast::Sender<JobProgress>,
     pub tenants: Tenants,
     pub healthy: Arc<AtomicBool>,
     pub clock: Clock,
@@ -68,12 +69,15 @@ struct Draft {
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
     kept: Vec<(Command, Answered)>,
+    /// Commands that began long work, or asked for it again: who waits for its end.
+    owed: Vec<Command>,
     telemetry: Vec<Telemetry>,
+    job_progress: Vec<JobProgress>,
 }
 
 impl Draft {
     fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.kept.is_empty() && !self.notes.iter().any(is_row)
+        self.events.is_empty() && self.kept.is_empty() && self.owed.is_empty() && !self.notes.iter().any(is_row)
     }
 
     fn take(&mut self, fact: &Fact) {
@@ -118,6 +122,7 @@ impl Writer {
             announce: watch::channel(0).0,
             identity: Arc::new(identity),
             telemetry: broadcast::channel(1).0,
+            job_progress: broadcast::channel(1).0,
             tenants: Tenants::default(),
             healthy: Arc::new(AtomicBool::new(true)),
             clock,
@@ -196,6 +201,9 @@ impl Writer {
                 if let Input::Observed(Observation::Progressed { session, step, bytes, .. }) = input {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
+                if let Input::Observed(Observation::JobProgressed { job, done, total }) = input {
+                    draft.job_progress.push(JobProgress { job: job.clone(), done: *done, total: *total });
+                }
                 if matches!(input, Input::Tick) {
                     self.floor.forget_quarantine(now);
                     self.floor.forget_idle(Timestamp::from_millis(
@@ -239,6 +247,9 @@ impl Writer {
         let answer = |reply: Reply, events| Ok(Receipt { events, answer: Answer::Reply(Box::new(reply)) });
         if let Some(answered) = before {
             return if answered.content == content {
+                if !answered.reply.is_final && command.reply_to.is_some() {
+                    draft.owed.push(command.clone());
+                }
                 answer(
                     Reply { replayed: true, correlation_id: command.correlation_id.clone(), ..answered.reply },
                     Vec::new(),
@@ -256,6 +267,9 @@ impl Writer {
             Ok(_) => (self.rejection(command, Refusal::new(500, "internal", "no reply was made"), now), Vec::new()),
             Err(refusal) => (self.rejection(command, refusal, now), Vec::new()),
         };
+        if !reply.is_final && command.reply_to.is_some() {
+            draft.owed.push(command.clone());
+        }
         // A busy station may answer otherwise next time; everything else is the answer for good.
         let retryable = reply.error.as_ref().is_some_and(|problem| problem.retryable);
         if command.idempotent && !retryable {
@@ -312,6 +326,16 @@ impl Writer {
         for (command, answered) in &draft.kept {
             inbox::keep(&transaction, command, answered, now)?;
         }
+        for command in &draft.owed {
+            replies::owe(&transaction, command)?;
+        }
+        for note in &draft.notes {
+            if let Note::Job(job) = note
+                && let Some(reply) = job.reply(&self.identity.station)
+            {
+                replies::conclude(&transaction, &reply, now)?;
+            }
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -332,6 +356,9 @@ impl Writer {
         for progress in &draft.telemetry {
             // Nobody listens: progress is for those who look.
             let _ = self.telemetry.send(progress.clone());
+        }
+        for progress in &draft.job_progress {
+            let _ = self.job_progress.send(progress.clone());
         }
     }
 

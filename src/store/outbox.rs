@@ -28,3 +28,21 @@ pub fn cursors(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError
     let rows = statement.query_map([], |row| Ok((row.get(0)?, count(row.get(1)?))))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
+
+/// The number of the newest Sparkplug connection.
+pub fn count_birth(connection: &Connection, number: u8) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO meta(k, v) VALUES ('sparkplug.births', ?1) ON CONFLICT(k) DO UPDATE SET v = excluded.v",
+        )?
+        .execute([number.to_string()])?;
+    Ok(())
+}
+
+pub fn births(connection: &Connection) -> Result<Option<u8>, StoreError> {
+    let number: Option<String> = connection
+        .prepare_cached("SELECT v FROM meta WHERE k = 'sparkplug.births'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(number.and_then(|number| number.parse().ok()))
+}

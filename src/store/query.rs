@@ -1,6 +1,9 @@
 //! What is asked of the tables from outside: pages of sessions.
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
+use serde::Serialize;
 
 use crate::core::device::Mac;
 use crate::core::session::Session;
@@ -27,6 +30,37 @@ pub fn tally(connection: &Connection) -> Result<(u64, Vec<(String, String, u64)>
         reading.prepare_cached("SELECT project, coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1, 2")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, count(row.get(2)?))))?;
     Ok((newest, rows.collect::<Result<_, _>>()?))
+}
+
+/// Sessions of a project by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+    pub aborted: u64,
+    pub interrupted: u64,
+    pub open: u64,
+}
+
+/// By project.
+pub fn counts(connection: &Connection) -> Result<BTreeMap<String, Counts>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT project, outcome, count(*) FROM session GROUP BY project, outcome")?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, count(row.get(2)?))))?;
+    let mut all: BTreeMap<String, Counts> = BTreeMap::new();
+    for row in rows {
+        let (project, outcome, number) = row?;
+        let counts = all.entry(project).or_default();
+        match outcome.as_deref() {
+            None => counts.open = number,
+            Some("passed") => counts.passed = number,
+            Some("failed") => counts.failed = number,
+            Some("aborted") => counts.aborted = number,
+            _ => counts.interrupted = number,
+        }
+    }
+    Ok(all)
 }
 
 pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {

@@ -20,7 +20,7 @@ use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, images as image_rows, outbox, scripts, timeline};
+use crate::store::{StoreError, images as image_rows, outbox, replies, scripts, timeline};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -422,6 +422,8 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             scripts::save_output(connection, *session, script, (text, *truncated), at)
         }
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
+        Note::BirthCounted { number } => outbox::count_birth(connection, *number),
+        Note::ReplyDelivered { n } => replies::delivered(connection, *n),
         Note::Job(_) | Note::Kept { .. } | Note::Zeros { .. } => image_rows::save(connection, note),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }

@@ -23,6 +23,9 @@ const REQUESTS: usize = 256;
 const INBOX: usize = 64 + AT_ONCE;
 /// How long a DISCONNECT may take to get out.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the reason of a broken connection is waited for; if it is not broken, there is none.
+const CAUSE: Duration = Duration::from_secs(1);
+const TAKEN_OVER: &str = "another client with the same id took over: is there a second station of this name?";
 
 pub struct Connection {
     pub client: AsyncClient,
@@ -38,10 +41,16 @@ pub struct Granted {
     pub receive_maximum: u16,
     /// The largest packet that it takes.
     pub max_packet: usize,
+    /// Whether it has shared subscriptions.
+    pub shared: bool,
 }
 
 /// The task that polls the event loop. Dropping it ends the connection without a word.
-pub struct Pump(JoinSet<Lost>);
+pub struct Pump {
+    task: JoinSet<Lost>,
+    /// Why it has ended.
+    ended: Option<Lost>,
+}
 
 impl Connection {
     pub async fn open(options: MqttOptions) -> Result<Self, Lost> {
@@ -50,7 +59,7 @@ impl Connection {
         let (messages, inbox) = mpsc::channel(INBOX);
         let mut tasks = JoinSet::new();
         tasks.spawn(poll(events, granted, messages));
-        let mut pump = Pump(tasks);
+        let mut pump = Pump { task: tasks, ended: None };
         match answer.await {
             Ok(granted) => Ok(Self { client, granted, inbox, pump }),
             Err(_) => Err(pump.gone().await),
@@ -72,11 +81,20 @@ impl Connection {
 impl Pump {
     /// Waits for the end of the connection and says why it ended. Cancel-safe.
     pub async fn gone(&mut self) -> Lost {
-        match self.0.join_next().await {
+        if let Some(ended) = &self.ended {
+            return ended.clone();
+        }
+        let lost = match self.task.join_next().await {
             Some(Ok(lost)) => lost,
             Some(Err(error)) => Lost(format!("the connection's task ended: {error}")),
             None => Lost("the connection is closed".to_owned()),
-        }
+        };
+        self.ended.insert(lost).clone()
+    }
+
+    /// What a broken connection looks like from where it was used says less than why it broke.
+    pub async fn cause(&mut self, seen: Lost) -> Lost {
+        timeout(CAUSE, self.gone()).await.unwrap_or(seen)
     }
 }
 
@@ -111,8 +129,14 @@ impl From<&ConnAck> for Granted {
         Self {
             receive_maximum: properties.and_then(|properties| properties.receive_max).unwrap_or(u16::MAX),
             max_packet: max_packet.and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX),
+            shared: properties.and_then(|properties| properties.shared_subscription_available) != Some(0),
         }
     }
+}
+
+/// Whether a connection was lost to another client of the same id.
+pub fn is_takeover(lost: &Lost) -> bool {
+    lost.0 == TAKEN_OVER
 }
 
 /// What an operator can act on.
@@ -125,7 +149,7 @@ fn reason(error: &ConnectionError) -> String {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        }) => "another client with the same id took over: is there a second station of this name?".to_owned(),
+        }) => TAKEN_OVER.to_owned(),
         ConnectionError::RequestsDone => "the connection is closed".to_owned(),
         error => error.to_string(),
     }

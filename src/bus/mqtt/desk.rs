@@ -1,4 +1,4 @@
-//! The client `{station}`: announces the station, takes requests and answers them.
+//! The client `{station}`: announces the station, takes requests and answers them, keeps its states.
 //!
 //! Its session at the broker outlives the process for seven days, so requests wait while the station is away. A
 //! request is acknowledged to the broker after it was carried out and answered: a crash in between brings it again,
@@ -11,37 +11,40 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v5::{
-    LastWill, LastWillProperties, Publish, PublishProperties, RetainForwardRule, SubscribeReasonCode,
-};
-use rumqttc::{AckMode, AsyncClient, MqttOptions, PublishNotice, PublishOptions, SubscribeFilterInput};
+use rumqttc::mqttbytes::v5::{LastWill, LastWillProperties, Publish, RetainForwardRule, SubscribeReasonCode};
+use rumqttc::{AckMode, AsyncClient, MqttOptions, SubscribeFilterInput};
+use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::bus::backoff::Backoff;
 use crate::bus::birth::{Absence, Birth, Session};
-use crate::bus::commands::{self, AT_ONCE};
+use crate::bus::commands::AT_ONCE;
 use crate::bus::mqtt::Settings;
-use crate::bus::mqtt::connection::{Connection, Granted};
+use crate::bus::mqtt::board::Board;
+use crate::bus::mqtt::connection::{Connection, Granted, is_takeover};
+use crate::bus::mqtt::counter::Counter;
+use crate::bus::mqtt::letter::{self, PATIENCE};
 use crate::bus::mqtt::session::{Nothing, SESSION_EXPIRY, WINDOW};
+use crate::bus::mqtt::takeover::Takeovers;
 use crate::bus::topic::Topics;
 use crate::bus::transport::Lost;
-use crate::core::command::{Salutation, Transport};
-use crate::core::refusal::Refusal;
+use crate::core::observation::{Input, Observation};
 use crate::ledger::Ledger;
 
 /// A broken connection that is back within this time is not announced, in seconds.
 const WILL_DELAY: u32 = 10;
-/// How long a reply may wait for its reader, in seconds.
-const REPLY_EXPIRY: u32 = 3600;
-/// How long the broker may take for an acknowledgement of ours.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stopping station goes on answering, and how long its goodbye may take.
 const LAST_CALL: Duration = Duration::from_secs(2);
-/// What a reply's packet needs besides topic, correlation data and body, rounded up.
-const OVERHEAD: usize = 128;
+/// Between two attempts to subscribe where the broker says no; whoever mends its rights need not start us again.
+const RESUBSCRIBE: Duration = Duration::from_secs(60);
+/// A connection that held for so long is not thrown out by a second station.
+const ALONE: Duration = Duration::from_secs(60);
+
+const DUPLICATE: &str = "bus.duplicate_station";
+const UNHEARD: &str = "bus.subscription_refused.mqtt";
 
 pub struct Desk {
     pub settings: Settings,
@@ -50,18 +53,15 @@ pub struct Desk {
     pub birth: Birth,
     /// True while the station is announced.
     pub born: watch::Sender<bool>,
-}
-
-/// Where a reply goes.
-struct Address {
-    topic: String,
-    correlation: Option<Bytes>,
+    /// Cancelled when there is a second station of this name: then we are silent.
+    pub barred: CancellationToken,
 }
 
 impl Desk {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::default();
         let mut known = Lost(String::new());
+        let mut takeovers = Takeovers::default();
         while !stop.is_cancelled() {
             let Err(lost) = self.session(&mut backoff, &stop).await else {
                 return;
@@ -73,11 +73,32 @@ impl Desk {
             } else {
                 warn!(why = %lost, "the MQTT broker does not hear the station");
             }
+            if is_takeover(&lost) && takeovers.note(Instant::now()) {
+                return self.give_way().await;
+            }
             known = lost;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sleep(backoff.wait()) => {}
             }
+        }
+    }
+
+    /// One of two has to be silent, or neither is heard.
+    async fn give_way(&self) {
+        let station = &self.ledger.identity().station;
+        error!(station, "another station of this name is at the MQTT broker; this one is silent there from now on");
+        self.barred.cancel();
+        let detail = format!(
+            "another station {station:?} takes over our session at the MQTT broker; this one sends and takes nothing \
+             there until it is started anew: give one of them another station.id"
+        );
+        self.tell(Observation::AlarmRaised { code: DUPLICATE.to_owned(), detail }).await;
+    }
+
+    async fn tell(&self, observation: Observation) {
+        if let Err(error) = self.ledger.submit(Input::Observed(observation)).await {
+            warn!(%error, "cannot write down an alarm");
         }
     }
 
@@ -89,17 +110,23 @@ impl Desk {
             return Ok(());
         };
         let mut connection = opened?;
-        let Connection { client, pump, .. } = &mut connection;
-        tokio::select! {
-            announced = self.announce(client, &session) => announced?,
-            lost = pump.gone() => return Err(lost),
-        }
+        let Connection { client, pump, granted, .. } = &mut connection;
+        let hears = tokio::select! {
+            announced = self.announce(client, *granted, &session) => announced,
+            lost = pump.gone() => Err(lost),
+        };
+        let hears = match hears {
+            Ok(hears) => hears,
+            Err(lost) => return Err(pump.cause(lost).await),
+        };
         info!("the MQTT broker hears the station");
         self.born.send_replace(true);
         let start = Instant::now();
-        let served = self.serve(&mut connection, stop).await;
+        let served = self.serve(&mut connection, &session, hears, stop).await;
         backoff.held(start.elapsed());
-        served?;
+        if let Err(lost) = served {
+            return Err(connection.pump.cause(lost).await);
+        }
         self.leave(&connection.client, &session).await;
         connection.close().await;
         Ok(())
@@ -130,50 +157,86 @@ impl Desk {
     }
 
     /// Subscribes (whatever the broker says it remembers), then tells what can be asked here, then that we are here.
-    async fn announce(&self, client: &AsyncClient, session: &Session) -> Result<(), Lost> {
-        // A retained request would be carried out at every reconnect: stored ones are not wanted at all, and live
-        // ones keep their flag, so that they can be refused.
-        let filter = SubscribeFilterInput::new(self.topics.requests(), QoS::AtLeastOnce)
-            .preserve_retain(true)
-            .retain_forward_rule(RetainForwardRule::Never);
-        let notice = client.subscribe_many_tracked([filter]).await.map_err(|error| Lost(error.to_string()))?;
-        let answer = timeout(PATIENCE, notice.wait_async()).await.map_err(|_| Lost("no SUBACK for 10 s".to_owned()))?;
-        let codes = answer.map_err(|error| Lost(error.to_string()))?.return_codes;
-        if !codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
-            // Events still flow; an administrator of the broker has to let us read requests.
-            warn!(?codes, filter = self.topics.requests(), "the MQTT broker gives us no requests");
-        }
-        self.state(client, self.topics.info(), self.birth.info()).await?;
-        self.state(client, self.topics.presence(), session.online()).await
+    async fn announce(&self, client: &AsyncClient, granted: Granted, session: &Session) -> Result<bool, Lost> {
+        let hears = self.subscribe(client, granted).await?;
+        letter::state(client, self.topics.info(), self.birth.info().await, None).await?;
+        letter::state(client, self.topics.presence(), session.online(), None).await?;
+        Ok(hears)
     }
 
-    /// Publishes a retained state and waits until the broker has it.
-    async fn state(&self, client: &AsyncClient, topic: String, body: Bytes) -> Result<(), Lost> {
-        let options = PublishOptions::at_least_once().retained().properties(json_properties());
-        let notice =
-            client.publish_tracked(topic.as_str(), body, options).await.map_err(|error| Lost(error.to_string()))?;
-        match timeout(PATIENCE, notice.wait_completion_async()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                warn!(topic, %error, "the MQTT broker does not take a state");
-                Ok(())
-            }
-            Err(_) => Err(Lost("no PUBACK for 10 s".to_owned())),
+    /// True when the broker gives us the requests to this station; the other filters may well be none of our business.
+    async fn subscribe(&self, client: &AsyncClient, granted: Granted) -> Result<bool, Lost> {
+        // A retained request would be carried out at every reconnect: stored ones are not wanted at all, and live
+        // ones keep their flag, so that they can be refused.
+        let requests = |filter: String| {
+            SubscribeFilterInput::new(filter, QoS::AtLeastOnce)
+                .preserve_retain(true)
+                .retain_forward_rule(RetainForwardRule::Never)
+        };
+        // What the broker keeps of us may be of a former life.
+        let own = |filter: String| SubscribeFilterInput::new(filter, QoS::AtLeastOnce);
+        let mut filters = vec![
+            requests(self.topics.requests()),
+            requests(self.topics.all_requests()),
+            own(self.topics.presence()),
+            own(self.topics.projects()),
+        ];
+        if granted.shared {
+            filters.push(requests(self.topics.any_requests()));
+        } else {
+            warn!("the MQTT broker has no shared subscriptions; requests to any station do not come here");
         }
+        let notice = client.subscribe_many_tracked(filters).await.map_err(|error| Lost(error.to_string()))?;
+        let answer = timeout(PATIENCE, notice.wait_async()).await.map_err(|_| Lost("no SUBACK for 10 s".to_owned()))?;
+        let codes = answer.map_err(|error| Lost(error.to_string()))?.return_codes;
+        let heard = matches!(codes.first(), Some(SubscribeReasonCode::Success(_)));
+        if !codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))) {
+            warn!(?codes, "the MQTT broker does not give us all that we subscribe to");
+        }
+        self.tell(if heard {
+            Observation::AlarmCleared { code: UNHEARD.to_owned() }
+        } else {
+            let detail = format!(
+                "the MQTT broker refuses the subscription to {}: {:?}; requests to this station are not heard",
+                self.topics.requests(),
+                codes.first()
+            );
+            Observation::AlarmRaised { code: UNHEARD.to_owned(), detail }
+        })
+        .await;
+        Ok(heard)
     }
 
     /// Takes and answers requests until the connection ends or the station stops.
-    async fn serve(&self, connection: &mut Connection, stop: &CancellationToken) -> Result<(), Lost> {
+    async fn serve(
+        &self,
+        connection: &mut Connection,
+        session: &Session,
+        mut hears: bool,
+        stop: &CancellationToken,
+    ) -> Result<(), Lost> {
         let Connection { client, granted, inbox, pump } = connection;
+        let (client, granted) = (&*client, *granted);
+        let mut board = Board::new(client, &self.ledger, &self.topics, &self.birth);
+        let mut kept = std::pin::pin!(board.keep());
+        let mut alone = std::pin::pin!(sleep(ALONE));
+        let mut is_alone = false;
+        let mut again = interval_at(Instant::now() + RESUBSCRIBE, RESUBSCRIBE);
         // In order, so that a request is given to the ledger and acknowledged in the order of arrival.
         let mut work: FuturesOrdered<BoxFuture<'_, Publish>> = FuturesOrdered::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 lost = pump.gone() => return Err(lost),
+                lost = &mut kept => return Err(lost),
                 Some(done) = work.next() => acknowledge(client, &done),
-                Some(request) = inbox.recv(), if work.len() < AT_ONCE => {
-                    work.push_back(Box::pin(self.handle(client, *granted, request)));
+                Some(message) = inbox.recv(), if work.len() < AT_ONCE => {
+                    work.push_back(Box::pin(self.handle(client, granted, session, message)));
+                }
+                _ = again.tick(), if !hears => hears = self.subscribe(client, granted).await?,
+                () = &mut alone, if !is_alone => {
+                    is_alone = true;
+                    self.tell(Observation::AlarmCleared { code: DUPLICATE.to_owned() }).await;
                 }
             }
         }
@@ -188,76 +251,45 @@ impl Desk {
         }
     }
 
-    /// Carries out one request and sees its reply off; gives the request back to be acknowledged.
-    async fn handle(&self, client: &AsyncClient, granted: Granted, request: Publish) -> Publish {
-        let topic = String::from_utf8_lossy(&request.topic).into_owned();
-        let Some(name) = self.topics.command(&topic) else {
-            warn!(topic, "a message where no request can be is ignored");
-            return request;
-        };
-        let salutation = Salutation::glean(&request.payload);
-        let (address, wrong) = self.address(&name, &request, &salutation);
-        let refusal = match wrong {
-            _ if request.retain => Some(retained()),
-            wrong => wrong,
-        };
-        let reply = match refusal {
-            Some(refusal) => commands::refuse(&self.ledger, &name, &salutation, refusal),
-            None => commands::answer(&self.ledger, &name, &request.payload, Transport::Mqtt).await,
-        };
-        debug!(command = %reply.command_id, name, code = reply.code, "answered over MQTT");
-        let mut body = commands::bytes(&reply);
-        let room = granted.max_packet.saturating_sub(OVERHEAD + address.size());
-        if body.len() > room {
-            let refusal = Refusal::new(
-                500,
-                "reply_too_large",
-                format!("a reply of {} bytes; the broker takes {room}", body.len()),
-            );
-            body = commands::bytes(&commands::refuse(&self.ledger, &name, &salutation, refusal));
+    /// Does what a message asks for; gives it back to be acknowledged.
+    async fn handle(&self, client: &AsyncClient, granted: Granted, session: &Session, message: Publish) -> Publish {
+        let topic = String::from_utf8_lossy(&message.topic).into_owned();
+        if let Some((audience, name)) = self.topics.command(&topic) {
+            let counter = Counter { client, granted, ledger: &self.ledger, topics: &self.topics };
+            counter.serve(audience, &name, &message).await;
+        } else if let Err(why) = self.correct(client, session, topic, &message.payload).await {
+            debug!(%why, "a state of a former life stays at the broker");
         }
-        match self.reply(client, address, body).await {
-            // Who chose an id may be answered again: the request is given back only when the broker has the reply.
-            // Without an id a second delivery would be a second request, so it is given back at once.
-            Ok(notice) if salutation.command_id.is_some() => seen_off(&name, notice).await,
-            Ok(_) => {}
-            Err(lost) => debug!(name, why = %lost, "a reply is not sent"),
-        }
-        request
+        message
     }
 
-    /// The address that the request names, if a reply may go there; else the default, and why.
-    fn address(&self, name: &str, request: &Publish, salutation: &Salutation) -> (Address, Option<Refusal>) {
-        let properties = request.properties.as_ref();
-        let correlation = properties.and_then(|properties| properties.correlation_data.clone());
-        let named =
-            properties.and_then(|properties| properties.response_topic.as_ref()).or(salutation.reply_to.as_ref());
-        let default = self.topics.reply(name);
-        match named {
-            None => (Address { topic: default, correlation }, None),
-            Some(named) => match self.topics.reply_address(named) {
-                Ok(()) => (Address { topic: named.clone(), correlation }, None),
-                Err(wrong) => {
-                    let refusal = Refusal::new(400, "bad_reply_address", wrong.to_string());
-                    (Address { topic: default, correlation }, Some(refusal))
+    /// What the broker keeps of us must be true: a Will that came late, a project that is gone.
+    async fn correct(&self, client: &AsyncClient, session: &Session, topic: String, body: &[u8]) -> Result<(), Lost> {
+        if topic == self.topics.presence() {
+            let said: Value = serde_json::from_slice(body).unwrap_or_default();
+            if said["online"] == true {
+                return Ok(());
+            }
+            info!("the MQTT broker said that the station is away; it is told otherwise");
+            return letter::state(client, topic, session.online(), None).await;
+        }
+        match self.topics.project_of(&topic) {
+            Some(id) if !body.is_empty() => {
+                // If the ledger cannot be read, the state expires by itself.
+                let known = self.ledger.projects().await.map(|all| all.iter().any(|project| project.id.as_str() == id));
+                if known.is_ok_and(|known| !known) {
+                    return letter::state(client, topic, Bytes::new(), None).await;
                 }
-            },
+            }
+            Some(_) => {}
+            None => warn!(topic, "a message where no request can be is ignored"),
         }
-    }
-
-    async fn reply(&self, client: &AsyncClient, address: Address, body: Bytes) -> Result<PublishNotice, Lost> {
-        let properties = PublishProperties {
-            correlation_data: address.correlation,
-            message_expiry_interval: Some(REPLY_EXPIRY),
-            ..json_properties()
-        };
-        let options = PublishOptions::at_least_once().properties(properties);
-        client.publish_tracked(address.topic, body, options).await.map_err(|error| Lost(error.to_string()))
+        Ok(())
     }
 
     /// Says that the station goes, because a DISCONNECT takes the Will away.
     async fn leave(&self, client: &AsyncClient, session: &Session) {
-        let goodbye = self.state(client, self.topics.presence(), session.offline(Absence::Shutdown));
+        let goodbye = letter::state(client, self.topics.presence(), session.offline(Absence::Shutdown), None);
         match timeout(LAST_CALL, goodbye).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => debug!(%why, "the goodbye did not get out"),
@@ -266,38 +298,8 @@ impl Desk {
     }
 }
 
-impl Address {
-    fn size(&self) -> usize {
-        self.topic.len() + self.correlation.as_ref().map_or(0, Bytes::len)
-    }
-}
-
-fn retained() -> Refusal {
-    Refusal::new(
-        400,
-        "retained_request",
-        "a retained request would be carried out at every reconnect; send it without retain",
-    )
-}
-
 fn acknowledge(client: &AsyncClient, request: &Publish) {
     if let Err(error) = client.try_ack(request) {
         debug!(%error, "a request is not acknowledged and will come again");
-    }
-}
-
-async fn seen_off(name: &str, notice: PublishNotice) {
-    match timeout(PATIENCE, notice.wait_completion_async()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(name, %error, "a reply did not reach the broker"),
-        Err(_) => warn!(name, "the broker does not acknowledge a reply"),
-    }
-}
-
-fn json_properties() -> PublishProperties {
-    PublishProperties {
-        payload_format_indicator: Some(1),
-        content_type: Some("application/json".to_owned()),
-        ..PublishProperties::default()
     }
 }

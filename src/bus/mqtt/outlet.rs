@@ -8,16 +8,18 @@ use futures_util::stream::FuturesOrdered;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{PubAckReason, Publish, PublishProperties};
 use rumqttc::{AsyncClient, PublishNotice, PublishNoticeError, PublishOptions, PublishResult};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::bus::mqtt::Settings;
+use crate::bus::mqtt::audience::{Audience, Turn};
 use crate::bus::mqtt::connection::Connection;
 use crate::bus::progress::Progress;
 use crate::bus::topic::Topics;
 use crate::bus::transport::{Fate, Lost, Terms, Transport, Verdict};
+use crate::core::observation::Observation;
 use crate::core::view::Telemetry;
 use crate::ledger::Recorded;
 
@@ -29,6 +31,7 @@ const STALLED: Duration = Duration::from_secs(10);
 const PROGRESS_EXPIRY: u32 = 10;
 /// The bytes of a packet that rumqttc counts only once it has given it an id.
 const PACKET_ID: usize = 2;
+const NO_CONSUMER: &str = "bus.no_consumer";
 
 pub struct Outlet {
     settings: Settings,
@@ -38,19 +41,54 @@ pub struct Outlet {
     born: watch::Receiver<bool>,
     /// The client of the living connection, for progress.
     link: watch::Sender<Option<AsyncClient>>,
+    /// Cancelled when there is a second station of this name.
+    barred: CancellationToken,
+    audience: Audience,
+    alarms: mpsc::Sender<Observation>,
     open: Option<Open>,
+}
+
+/// What the outlet shares with the rest of the room.
+pub struct Surroundings {
+    pub born: watch::Receiver<bool>,
+    pub barred: CancellationToken,
+    pub alarms: mpsc::Sender<Observation>,
 }
 
 struct Open {
     connection: Connection,
     /// Acknowledgements in the order of the events.
-    verdicts: FuturesOrdered<BoxFuture<'static, Result<Verdict, Lost>>>,
+    verdicts: FuturesOrdered<BoxFuture<'static, Result<Judged, Lost>>>,
+}
+
+/// What the broker has said to one event.
+struct Judged {
+    verdict: Verdict,
+    /// Whether anybody takes it; only the broker's yes says that.
+    taken: Option<bool>,
 }
 
 impl Outlet {
-    pub fn new(settings: Settings, station: &str, topics: Topics, born: watch::Receiver<bool>) -> Self {
+    pub fn new(settings: Settings, station: &str, topics: Topics, around: Surroundings) -> Self {
         let client_id = format!("{station}-evt");
-        Self { settings, client_id, topics, born, link: watch::Sender::new(None), open: None }
+        let Surroundings { born, barred, alarms } = around;
+        let (link, audience) = (watch::Sender::new(None), Audience::default());
+        Self { settings, client_id, topics, born, link, barred, audience, alarms, open: None }
+    }
+
+    /// Says when nobody takes events any more, and when somebody does again.
+    fn attend(&mut self, taken: bool) {
+        let alarm = match self.audience.note(taken, Instant::now()) {
+            None => return,
+            Some(Turn::Left) => Observation::AlarmRaised {
+                code: NO_CONSUMER.to_owned(),
+                detail: "the MQTT broker says that nobody takes the events, not even a client that is away".to_owned(),
+            },
+            Some(Turn::Came) => Observation::AlarmCleared { code: NO_CONSUMER.to_owned() },
+        };
+        if let Err(error) = self.alarms.try_send(alarm) {
+            debug!(%error, "an alarm is not written down");
+        }
     }
 
     pub fn link(&self) -> watch::Receiver<Option<AsyncClient>> {
@@ -60,6 +98,10 @@ impl Outlet {
 
 impl Transport for Outlet {
     async fn connect(&mut self) -> Result<Terms, Lost> {
+        if self.barred.is_cancelled() {
+            // The relay gives up waiting when the station stops.
+            std::future::pending::<()>().await;
+        }
         if self.born.wait_for(|born| *born).await.is_err() {
             return Err(Lost("the station is stopping".to_owned()));
         }
@@ -84,7 +126,7 @@ impl Transport for Outlet {
         let (size, limit) = (sketch.size() + PACKET_ID, open.connection.granted.max_packet);
         if size > limit {
             let fate = Fate::Unfit(format!("a packet of {size} bytes; the broker takes {limit}"));
-            open.verdicts.push_back(ready(Ok(Verdict { seq, fate })).boxed());
+            open.verdicts.push_back(ready(Ok(Judged { verdict: Verdict { seq, fate }, taken: None })).boxed());
             return Ok(());
         }
         let options = PublishOptions::at_least_once().properties(properties);
@@ -104,10 +146,18 @@ impl Transport for Outlet {
             return Err(Lost("not connected".to_owned()));
         };
         let Open { connection, verdicts } = open;
-        tokio::select! {
-            Some(verdict) = verdicts.next() => verdict,
-            lost = connection.pump.gone() => Err(lost),
+        let Judged { verdict, taken } = tokio::select! {
+            Some(judged) = verdicts.next() => judged?,
+            lost = connection.pump.gone() => return Err(lost),
+            () = self.barred.cancelled() => return Err(Lost("another station of this name is there".to_owned())),
+        };
+        if let Some(taken) = taken {
+            self.attend(taken);
+            if !taken && self.settings.require_consumer {
+                return Err(Lost("nobody takes the events; they wait (bus.mqtt.require_consumer)".to_owned()));
+            }
         }
+        Ok(verdict)
     }
 
     async fn close(&mut self) {
@@ -119,14 +169,22 @@ impl Transport for Outlet {
 }
 
 /// Waits for the PUBACK of one event.
-async fn judged(seq: u64, notice: PublishNotice) -> Result<Verdict, Lost> {
-    let fate = match notice.wait_async().await {
-        Ok(PublishResult::Qos1(ack)) => fate(ack.reason)?,
+async fn judged(seq: u64, notice: PublishNotice) -> Result<Judged, Lost> {
+    let (fate, taken) = match notice.wait_async().await {
+        Ok(PublishResult::Qos1(ack)) => (fate(ack.reason)?, taken(ack.reason)),
         Ok(other) => return Err(Lost(format!("the broker answered {other:?}"))),
         Err(PublishNoticeError::Recv) => return Err(Lost("the connection is gone".to_owned())),
         Err(error) => return Err(Lost(error.to_string())),
     };
-    Ok(Verdict { seq, fate })
+    Ok(Judged { verdict: Verdict { seq, fate }, taken })
+}
+
+const fn taken(reason: PubAckReason) -> Option<bool> {
+    match reason {
+        PubAckReason::Success => Some(true),
+        PubAckReason::NoMatchingSubscribers => Some(false),
+        _ => None,
+    }
 }
 
 fn fate(reason: PubAckReason) -> Result<Fate, Lost> {

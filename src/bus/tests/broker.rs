@@ -57,6 +57,12 @@ impl Server {
         Self { program, arguments, ready: "Server is ready", child: None, port }
     }
 
+    /// With a configuration that is there already.
+    pub fn mosquitto_with(file: PathBuf, port: u16) -> Self {
+        let arguments = vec!["-c".to_owned(), file.display().to_string()];
+        Self { program: "mosquitto", arguments, ready: "running", child: None, port }
+    }
+
     pub async fn start(&mut self) {
         let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         let mut child = mortal(self.program)

@@ -4,6 +4,7 @@
 mod broker;
 #[cfg(feature = "embedded-broker")]
 mod embedded;
+mod fake;
 mod mosquitto;
 mod nats;
 
@@ -48,11 +49,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self::named("st-01")
+        Self::named("st-01", "acme")
     }
 
-    fn named(station: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    fn named(station: &str, root: &str) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), station, root)
+    }
+
+    /// On what is in the folder already.
+    fn over(folder: TempDir, station: &str, root: &str) -> Self {
         let settings = floor::Settings {
             station: station.to_owned(),
             version: "0.1.0".to_owned(),
@@ -68,13 +73,13 @@ impl World {
             line: crate::core::slot::Line::default(),
         };
         let path = folder.path().join("bootline.db");
-        let (ledger, _) = Ledger::open(&path, "acme", settings, Clock::default()).unwrap();
+        let (ledger, _) = Ledger::open(&path, root, settings, Clock::default()).unwrap();
         Self { folder, ledger, stop: CancellationToken::new(), bus: None }
     }
 
     /// Starts the bus; gives the address of the embedded broker.
     async fn start(&mut self, mqtt: Mqtt, nats: Option<crate::bus::nats::Settings>) -> Option<std::net::SocketAddr> {
-        let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats };
+        let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats, ..Settings::default() };
         let bus = Bus::bind(settings, self.ledger.clone()).await.unwrap();
         let address = bus.broker();
         self.stop = CancellationToken::new();
@@ -142,12 +147,13 @@ impl World {
         stream::iter(numbers).for_each_concurrent(10, |n| self.happen(n)).await;
     }
 
-    /// Five times a hundred events, each time with the broker ended in their midst; then one more event, after which
+    /// Several times many events, each time with the broker ended in their midst; then one more event, after which
     /// nothing breaks.
     async fn storm(&self, server: &mut Server, signal: Signal, sink: &str) {
-        for round in 0..5 {
-            let first = round * 100;
-            tokio::join!(self.produce(first..first + 100), async {
+        let (rounds, each) = weather();
+        for round in 0..rounds {
+            let first = round * each;
+            tokio::join!(self.produce(first..first + each), async {
                 self.reaches(u64::from(first) + 30).await;
                 server.end(signal).await;
                 server.start().await;
@@ -155,7 +161,7 @@ impl World {
             // Not at once again: mosquitto forgets a SIGTERM that comes just after its start.
             self.delivered(sink).await;
         }
-        self.happen(500).await;
+        self.happen(rounds * each).await;
         self.delivered(sink).await;
     }
 
@@ -200,6 +206,16 @@ impl World {
         };
         timeout(LONG, all).await.expect("everything is delivered in the end");
     }
+}
+
+/// What takes minutes runs where it is asked for.
+fn is_long() -> bool {
+    std::env::var_os("BOOTLINE_LONG").is_some()
+}
+
+/// How often a broker is ended, and among how many events each time.
+fn weather() -> (u32, u32) {
+    if is_long() { (20, 250) } else { (5, 100) }
 }
 
 /// What a consumer saw of the sequence.

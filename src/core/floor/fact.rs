@@ -116,6 +116,14 @@ pub enum Note {
         sink: String,
         seq: u64,
     },
+    /// The number of the newest Sparkplug connection.
+    BirthCounted {
+        number: u8,
+    },
+    /// A reply of the outbox is where it should be.
+    ReplyDelivered {
+        n: u64,
+    },
     /// Where a job on an image stands.
     Job(Box<Job>),
     Kept {

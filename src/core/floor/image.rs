@@ -8,7 +8,7 @@ use crate::core::command::{Command, ImageRef, Reply};
 use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor, Note};
 use crate::core::image::{Compression, Digest, Form, Image, Keeping, Served, ZeroMap};
-use crate::core::job::{ImageAdd, Job, JobState};
+use crate::core::job::{Asked, ImageAdd, Job, JobState};
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
 
@@ -72,12 +72,39 @@ impl Shelf {
 impl Floor {
     /// Its file is here in whole. An image that is known is proven already: it was here before, or is back.
     pub(super) fn image_stored(&self, job: &Job, now: Timestamp) -> Decision {
+        // Whoever fetched it has it as it was before its turn came.
+        let begun_at = job.begun_at.or_else(|| self.shelf.jobs.get(job.id.as_str())?.begun_at);
+        let job = &Job { begun_at, ..job.clone() };
         let Some(image) = job.image.filter(|image| self.shelf.images.contains_key(image)) else {
             return Decision::noted(vec![Note::Job(Box::new(job.clone())).into()]);
         };
         let mut facts = self.image_checked(image, None, now);
-        facts.push(Note::Job(Box::new(job.ended(JobState::Succeeded, None, now))).into());
+        facts.extend(self.end_job(job, JobState::Succeeded, None, now));
         Decision::noted(facts)
+    }
+
+    /// The row of a job that ends, and the audit of the command that began it.
+    fn end_job(&self, job: &Job, state: JobState, error: Option<Refusal>, now: Timestamp) -> Vec<Fact> {
+        let ended = job.ended(state, error, now);
+        let audit = ended.asked.as_ref().zip(ended.reply(&self.settings.station)).map(|(asked, reply)| {
+            Fact::from(Event::CommandCompleted {
+                command_id: ended.id.to_string(),
+                name: ended.kind.clone(),
+                actor: json!(asked.actor),
+                transport: asked.transport.clone(),
+                status: state.as_str().to_owned(),
+                code: reply.code,
+                correlation_id: asked.correlation_id.clone(),
+                error: reply.error.map(|problem| problem.code),
+            })
+        });
+        std::iter::once(Note::Job(Box::new(ended)).into()).chain(audit).collect()
+    }
+
+    pub(super) fn job_begun(&self, id: &str, now: Timestamp) -> Decision {
+        let waiting = self.shelf.jobs.get(id).filter(|job| job.begun_at.is_none());
+        let begun = waiting.map(|job| Note::Job(Box::new(Job { begun_at: Some(now), ..job.clone() })).into());
+        Decision::noted(begun.into_iter().collect())
     }
 
     /// The same image again is the same image.
@@ -88,7 +115,7 @@ impl Floor {
             facts.push(self.keep(image.id, Keeping { checked_at: now, ..self.shelf.kept(image.id) }));
         }
         let jobs = self.shelf.jobs.values().filter(|job| job.image == Some(image.id));
-        facts.extend(jobs.map(|job| Note::Job(Box::new(job.ended(JobState::Succeeded, None, now))).into()));
+        facts.extend(jobs.flat_map(|job| self.end_job(job, JobState::Succeeded, None, now)));
         Decision::noted(facts)
     }
 
@@ -103,8 +130,8 @@ impl Floor {
         };
         let mut facts = vec![rejected.into()];
         let same = |other: &&Job| other.id == job.id || (job.image.is_some() && other.image == job.image);
-        let failed = |job: &Job| Note::Job(Box::new(job.ended(JobState::Failed, Some(refusal.clone()), now))).into();
-        facts.extend(self.shelf.jobs.values().filter(same).map(failed));
+        let failed = |job: &Job| self.end_job(job, JobState::Failed, Some(refusal.clone()), now);
+        facts.extend(self.shelf.jobs.values().filter(same).flat_map(failed));
         Decision::noted(facts)
     }
 
@@ -182,7 +209,13 @@ impl Floor {
             state: JobState::Running,
             error: None,
             started_at: now,
+            begun_at: None,
             ended_at: None,
+            asked: Some(Asked {
+                actor: command.actor.clone(),
+                transport: command.transport.as_str().to_owned(),
+                correlation_id: command.correlation_id.clone(),
+            }),
         })
     }
 
@@ -200,9 +233,8 @@ impl Floor {
 
     pub(super) fn cancel_job(&self, id: &str, now: Timestamp) -> Result<(Vec<Fact>, Value), Refusal> {
         let job = self.shelf.jobs.get(id).ok_or_else(|| Refusal::not_found("open job", id))?;
-        let ended = job.ended(JobState::Canceled, None, now);
-        let shown = json!({"job": ended.shown()});
-        Ok((vec![Note::Job(Box::new(ended)).into()], shown))
+        let shown = json!({"job": job.ended(JobState::Canceled, None, now).shown()});
+        Ok((self.end_job(job, JobState::Canceled, None, now), shown))
     }
 
     /// For a list: the ready ones in full, and those that are being looked at.

@@ -277,6 +277,12 @@ impl Floor {
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
+            Observation::JobBegun { job } => Ok(self.job_begun(job.as_str(), now)),
+            Observation::JobProgressed { .. } => Ok(Decision::noted(Vec::new())),
+            Observation::BirthCounted { number } => {
+                Ok(Decision::noted(vec![Note::BirthCounted { number: *number }.into()]))
+            }
+            Observation::ReplyDelivered { n } => Ok(Decision::noted(vec![Note::ReplyDelivered { n: *n }.into()])),
             Observation::ImageStored(job) => Ok(self.image_stored(job, now)),
             Observation::ImageIngested(image) => Ok(self.image_ingested(image, now)),
             Observation::JobFailed { job, refusal } => Ok(self.job_failed(job.as_str(), refusal, now)),
@@ -446,6 +452,8 @@ impl Floor {
             }
             // Rows of their own.
             Note::Zeros { .. }
+            | Note::ReplyDelivered { .. }
+            | Note::BirthCounted { .. }
             | Note::Timeline { .. }
             | Note::LateReport { .. }
             | Note::ScriptText { .. }

@@ -15,7 +15,7 @@ use crate::bus::Mqtt;
 /// Two stations at one server.
 async fn site(program: &Program) -> (World, World, Natsd) {
     let (first, natsd) = world(program).await;
-    let mut second = World::named("st-02");
+    let mut second = World::named("st-02", "acme");
     second.start(Mqtt::Off, Some(natsd.settings())).await;
     let client = natsd.client().await;
     for station in ["st-01", "st-02"] {

@@ -16,7 +16,9 @@ fn job(id: &str) -> Job {
         state: JobState::Running,
         error: None,
         started_at: Timestamp::default(),
+        begun_at: None,
         ended_at: None,
+        asked: None,
     }
 }
 
@@ -97,5 +99,6 @@ fn a_command_that_takes_long_is_accepted_and_can_be_cancelled() {
     let name = format!(r#"{{"job":"{}"}}"#, reply.job.unwrap());
     world.order("job.cancel", &name).unwrap();
     assert_eq!(world.order("job.cancel", &name).unwrap_err().code, "not_found");
-    assert_eq!(world.news(), ["command.completed", "command.completed"]);
+    // Accepted; then the end of the job, and the command that ended it.
+    assert_eq!(world.news(), ["command.completed", "command.completed", "command.completed"]);
 }
