@@ -1,13 +1,14 @@
 //! What a station says about itself: presence, and the certificate that tells a newcomer what can be asked here.
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::bus::relay::MAX_EVENT;
 use crate::core::command::{MAX_REQUEST, NAMES};
 use crate::core::time::Timestamp;
-use crate::ledger::Ledger;
+use crate::ledger::{Identity, Ledger};
 
 /// The events of this version, without namespace and version.
 const EVENTS: [&str; 33] = [
@@ -65,15 +66,16 @@ pub struct Session {
 }
 
 /// Why a station is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Absence {
     ConnectionLost,
     Shutdown,
 }
 
-#[derive(Serialize)]
-struct Presence<'a> {
+/// Whether the station is connected to this bus; retained. Where the broker has lost it, the broker itself says so (Will).
+#[derive(Serialize, JsonSchema)]
+pub struct Presence<'a> {
     /// Version of this message: 1.
     v: u8,
     /// The station is connected to this bus.
@@ -90,8 +92,9 @@ struct Presence<'a> {
     reason: Option<Absence>,
 }
 
-#[derive(Serialize)]
-struct Info<'a> {
+/// The birth certificate of the station: what can be asked here and what comes from here; retained.
+#[derive(Serialize, JsonSchema)]
+pub struct Info<'a> {
     /// Version of this message: 1.
     v: u8,
     /// Its id, as in topics.
@@ -113,8 +116,9 @@ struct Info<'a> {
     limits: Limits,
 }
 
-#[derive(Serialize)]
-struct Limits {
+/// What is taken and sent.
+#[derive(Serialize, JsonSchema)]
+pub struct Limits {
     /// The longest request, in bytes.
     request_bytes: usize,
     /// The longest event with its envelope, in bytes.
@@ -134,22 +138,31 @@ impl Birth {
 
     /// The certificate as it stands now.
     pub fn info(&self) -> Bytes {
-        let identity = self.ledger.identity();
-        json(&Info {
+        json(&Info::of(self.ledger.identity(), self.ledger.newest(), self.rest.as_deref()))
+    }
+}
+
+impl<'a> Info<'a> {
+    pub fn of(identity: &'a Identity, newest_sequence: u64, rest: Option<&'a str>) -> Self {
+        Self {
             v: 1,
             station: &identity.station,
             version: &identity.version,
             epoch: &identity.epoch,
-            newest_sequence: self.ledger.newest(),
+            newest_sequence,
             commands: &NAMES,
             events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
-            rest: self.rest.as_deref(),
+            rest,
             limits: Limits { request_bytes: MAX_REQUEST, event_bytes: MAX_EVENT },
-        })
+        }
     }
 }
 
 impl Session {
+    pub const fn new(boot_id: String, session: String, since: Timestamp) -> Self {
+        Self { boot_id, session, since }
+    }
+
     pub fn online(&self) -> Bytes {
         json(&Presence {
             v: 1,

@@ -5,7 +5,7 @@
 //! Start reading at `relay`, then `transport`; the rest is the two libraries.
 
 mod backoff;
-mod birth;
+pub mod birth;
 mod commands;
 #[cfg(feature = "embedded-broker")]
 pub mod embedded;

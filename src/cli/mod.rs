@@ -8,6 +8,7 @@ mod figures;
 mod interrupt;
 mod mix;
 mod run;
+mod schema;
 mod simulate;
 mod size;
 mod tally;
@@ -30,6 +31,7 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Schema(schema::Args),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
     #[command(hide = true)]
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Schema(args) => schema::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Cage(args) => cage::run(&args),

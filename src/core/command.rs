@@ -109,22 +109,26 @@ pub struct Envelope<'a> {
 /// The body of a request, as `contract.md` §5 writes it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Request {
+pub struct Request {
     /// Version of this envelope: 1.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1))]
     v: Option<u64>,
     /// Chosen by you, once for each intent: the same id again gets the stored reply and does nothing. Left out, the
     /// station makes one, and a repetition is a second request.
     #[serde(default)]
+    #[schemars(with = "Option<CommandId>")]
     command_id: Option<String>,
     /// Of the command; may be left out where the topic or the path says it.
     #[serde(default)]
     name: Option<String>,
     /// When it was asked.
     #[serde(default)]
+    #[schemars(with = "Option<Timestamp>")]
     issued_at: Option<String>,
     /// Later it is not carried out (410); at most 7 days ahead, one hour after `issued_at` where it is left out.
     #[serde(default)]
+    #[schemars(with = "Option<Timestamp>")]
     expires_at: Option<String>,
     /// Who asks.
     #[serde(default)]
@@ -138,8 +142,10 @@ struct Request {
     /// Says what would be done and does nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Read by the bus before it answers; part of the envelope, not of the order.
+    /// Where the reply goes on MQTT, if the message has no response topic: below `{root}/bootline/v1/_reply/`.
+    // Read by the bus before it answers; part of the envelope, not of the order.
     #[serde(default, rename = "reply_to")]
+    #[schemars(length(max = 256))]
     _reply_to: Option<String>,
     /// Of the command.
     #[serde(default)]
@@ -403,7 +409,7 @@ pub struct DeviceName {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub struct Nothing {}
 
 impl Command {
     /// Reads a request. What is wrong with it is said with a JSON pointer, and nothing has happened.
