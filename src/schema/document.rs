@@ -109,6 +109,9 @@ fn clean(schema: &mut Value, side: Side) {
             if side == Side::Written && fields.get("additionalProperties") == Some(&Value::Bool(false)) {
                 fields.remove("additionalProperties");
             }
+            if side == Side::Written {
+                never_null(fields);
+            }
             if let Some(Value::String(text)) = fields.get_mut("description") {
                 *text = text.replace('\n', " ");
             }
@@ -116,6 +119,31 @@ fn clean(schema: &mut Value, side: Side) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| clean(item, side)),
         _ => {}
+    }
+}
+
+/// What may be left out is left out where there is nothing to say: it is never null.
+fn never_null(object: &mut Map<String, Value>) {
+    let required = object.get("required").cloned().unwrap_or_default();
+    let is_required = |name: &str| required.as_array().is_some_and(|names| names.iter().any(|one| one == name));
+    let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
+    for (_, property) in properties.iter_mut().filter(|(name, _)| !is_required(name)) {
+        if let Some(Value::Array(types)) = property.get_mut("type") {
+            types.retain(|one| one != "null");
+            if let [one] = types.as_slice() {
+                property["type"] = one.clone();
+            }
+        }
+        if let Some(Value::Array(choices)) = property.get_mut("anyOf") {
+            choices.retain(|one| *one != json!({"type": "null"}));
+            if let [one] = choices.as_slice() {
+                let one = one.clone();
+                if let (Some(fields), Value::Object(one)) = (property.as_object_mut(), one) {
+                    fields.remove("anyOf");
+                    fields.extend(one);
+                }
+            }
+        }
     }
 }
 
