@@ -407,6 +407,7 @@ pub struct DeviceName {
     pub device: Mac,
 }
 
+/// Such a command takes no params.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}

@@ -176,6 +176,7 @@ fn request_of(row: &Row) -> Value {
     schema["properties"]["name"] =
         json!({"const": row.name, "description": "May be left out where the topic or the path says it."});
     schema["properties"]["params"] = (row.params)(&mut generator).to_value();
+    schema["properties"]["params"]["description"] = json!("Of the command.");
     schema["description"] = json!(row.says);
     let definitions = generator.take_definitions(true);
     if !required(&schema["properties"]["params"], &definitions).is_empty() {

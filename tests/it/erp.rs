@@ -2,6 +2,7 @@
 //! messages, and what they have in the end is exactly the journal.
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,7 +35,7 @@ impl Consumer {
     /// `schemas/examples/erp/consumer.py` with its database in a folder.
     pub fn python(folder: &Path, broker: u16, agent: &TestAgent) -> Self {
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(example("consumer.py")).args(["--simulated", "--client-id", "erp", "--port", &broker.to_string()]);
+        command.arg(example("consumer.py")).args(["--simulated", "--quiet", "5", "--client-id", "erp", "--port", &broker.to_string()]);
         command
             .args(["--rest", &format!("http://{}", agent.operators)])
             .arg("--database")
@@ -89,7 +90,7 @@ impl Drop for Consumer {
 
 fn shell(broker: u16, agent: &TestAgent) -> Command {
     let mut command = Command::new("sh");
-    command.arg(example("erp.sh")).env("PORT", broker.to_string()).env("STATION", "st-test");
+    command.arg(example("erp.sh")).env("PORT", broker.to_string()).env("STATION", "st-test").env("QUIET", "5");
     command.env("REST", format!("http://{}", agent.operators));
     command
 }
@@ -114,9 +115,9 @@ fn line(agent: &TestAgent) {
     assert_eq!(agent.post("/api/v1/projects", &project).status, 201);
 }
 
-fn provision(agent: &TestAgent, boards: std::ops::Range<u32>) {
+fn provision(devices: SocketAddr, boards: std::ops::Range<u32>) {
     for n in boards {
-        assert_eq!(FakeBoard::new(agent.devices, n).provision(SIZE).unwrap().status, 200);
+        assert_eq!(FakeBoard::new(devices, n).provision(SIZE).unwrap().status, 200);
     }
 }
 
@@ -127,19 +128,19 @@ fn newest(agent: &TestAgent) -> u64 {
 /// Kills it in the middle of a run, lets the broker drop what does not fit into its queue, and starts it again.
 fn ordeal(agent: &TestAgent, start: impl Fn() -> Consumer) -> String {
     let consumer = start();
-    provision(agent, 1..4);
+    provision(agent.devices, 1..4);
     consumer.reaches(newest(agent));
-    let mut said = String::new();
+    let (mut said, devices) = (String::new(), agent.devices);
     thread::scope(|scope| {
-        let boards = scope.spawn(|| provision(agent, 4..10));
+        let boards = scope.spawn(move || provision(devices, 4..10));
         let before = consumer.next();
         consumer.reaches(before + 5);
         said += &consumer.kill();
         boards.join().unwrap();
     });
-    provision(agent, 10..30);
+    provision(agent.devices, 10..30);
     let consumer = start();
-    provision(agent, 30..32);
+    provision(agent.devices, 30..32);
     consumer.reaches(newest(agent));
     said + &consumer.kill()
 }

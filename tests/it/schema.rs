@@ -134,7 +134,7 @@ fn what_was_valid_in_version_1_is_valid_still() {
             count += 1;
         }
     }
-    assert!(count > 100, "{count} vectors");
+    assert!(count > 90, "{count} vectors");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn judge(message: &Value) -> &'static str {
         contract.holds("states/telemetry", message);
         "telemetry"
     } else {
-        assert!(message.get("params").is_some(), "nothing that is published: {message}");
+        assert!(message.get("command_id").is_some(), "nothing that is published: {message}");
         "request"
     }
 }
@@ -223,7 +223,7 @@ async fn all_that_the_station_says_is_published_and_all_that_is_published_is_sai
     let unasked: Vec<&str> = contract.commands().into_iter().filter(|name| !asked.contains(*name)).collect();
     assert!(unasked.is_empty(), "commands that this traffic does not ask: {unasked:?}; let it ask them");
     contract.reply(&rr(broker.port, r#"{"command_id":"test-rr-0001","params":{}}"#));
-    contract.reply(&rr(broker.port, r#"{"v":7}"#));
+    contract.reply(&rr(broker.port, r#"{"command_id":"test-rr-0002","v":7}"#));
     agent.stop();
     agent.restart();
 

@@ -5,7 +5,8 @@ What makes it so (schemas/README.md tells why):
   1. a durable subscription: fixed client id, clean start off, a session that outlives our absence
   2. an inbox with (source, id) as primary key, written in the same transaction as the posting
   3. an acknowledgement to the broker after the commit, never before
-  4. a hole in the sequence of a source and epoch is filled from REST before anything behind it is posted
+  4. a hole in the sequence of a source and epoch is filled from REST before anything behind it is posted; a hole at the
+     end is found by asking, at each connect and whenever it is quiet
   5. a new epoch begins its own count; what was posted stays posted
 
 Needs Python 3.9 and paho-mqtt 1.6 (Debian: python3-paho-mqtt) or 2.x.
@@ -64,6 +65,10 @@ def same_count(one, other):
     return one["source"] == other["source"] and one["epoch"] == other["epoch"]
 
 
+class StationAway(Exception):
+    """A hole cannot be read now. Nothing is acknowledged: started again (by systemd, say), we go on where we were."""
+
+
 class Inbox:
     """The database of the consumer. One transaction an event, or a filled hole."""
 
@@ -71,6 +76,7 @@ class Inbox:
         self.rest = rest.rstrip("/")
         self.token = token
         self.simulated = simulated
+        self.heard = time.monotonic()
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = FULL")
@@ -125,17 +131,17 @@ class Inbox:
             place = int(missing[-1]["sequence"])
 
     def catch_up(self):
-        """Everything that the station has and we have not, for when the broker has lost our session: then nobody waits
-        for us there, and a hole at the end would show only with the next event."""
+        """Everything that the station has and we have not: a hole at the end has no event behind it that would show it.
+        The broker may have lost our session, or have dropped what did not fit into its queue."""
         place = self.db.execute("SELECT sequence FROM place ORDER BY rowid DESC LIMIT 1").fetchone()
         place = place[0] if place else 0
-        while True:
-            page = self.page(place)
-            if not page:
-                return
-            for event in page:
-                self.take(event)
-            place = int(page[-1]["sequence"])
+        try:
+            while page := self.page(place):
+                for event in page:
+                    self.take(event)
+                place = int(page[-1]["sequence"])
+        except StationAway as away:
+            log(f"{away}; asked again later")
 
     def page(self, after):
         """Events of the station after a sequence, oldest first. A station that restarts is back in seconds."""
@@ -149,8 +155,7 @@ class Inbox:
             except OSError as wrong:
                 log(f"{self.rest} does not answer: {wrong}")
                 time.sleep(pause)
-        # Nothing is acknowledged: started again (by systemd, say), we go on where we were.
-        raise SystemExit(f"{self.rest} is not there")
+        raise StationAway(f"{self.rest} is not there")
 
     def write(self, events):
         self.db.execute("BEGIN IMMEDIATE")
@@ -186,7 +191,7 @@ class Inbox:
 
 def connect(args, inbox):
     """MQTT 5 with a durable session and acknowledgements by hand."""
-    chosen = {"client_id": args.client_id, "protocol": mqtt.MQTTv5, "userdata": {"catch_up": False}}
+    chosen = {"client_id": args.client_id, "protocol": mqtt.MQTTv5}
     if hasattr(mqtt, "CallbackAPIVersion"):  # paho 2
         chosen["callback_api_version"] = mqtt.CallbackAPIVersion.VERSION2
         client = mqtt.Client(manual_ack=True, **chosen)
@@ -202,16 +207,14 @@ def connect(args, inbox):
             log(f"the broker refuses us: {reason}")
             return
         # Again at each connect: a broker that lost its sessions has lost the subscription too.
-        present = flags["session present"] if isinstance(flags, dict) else flags.session_present
-        userdata["catch_up"] = not present
         client.subscribe(args.topic, qos=1)
 
     def on_subscribe(client, userdata, mid, reasons, properties=None):
         log("subscribed")
-        if userdata["catch_up"]:
-            inbox.catch_up()
+        inbox.catch_up()
 
     def on_message(client, userdata, message):
+        inbox.heard = time.monotonic()
         try:
             event = json.loads(message.payload)
             known = event["specversion"] == "1.0"
@@ -230,7 +233,6 @@ def connect(args, inbox):
     properties.SessionExpiryInterval = WEEK
     # Few on the way: each waits for its own commit.
     properties.ReceiveMaximum = 100
-    client.reconnect_delay_set(min_delay=1, max_delay=30)
     client.connect_async(args.host, args.port, keepalive=30, clean_start=False, properties=properties)
     return client
 
@@ -252,6 +254,7 @@ def main():
     parser.add_argument("--client-id", default="erp-bootline")
     parser.add_argument("--username")
     parser.add_argument("--password")
+    parser.add_argument("--quiet", type=float, default=60, help="after so many seconds without an event the station is asked for newer ones")
     parser.add_argument("--token", help="of the operator side, where it wants one")
     parser.add_argument("--simulated", action="store_true", help="book simulated devices too; only for trying it out")
     parser.add_argument("--ca", help="a file with the certificate authority of the broker")
@@ -259,8 +262,19 @@ def main():
 
     inbox = Inbox(args.database, args.rest, args.token, args.simulated)
     client = connect(args, inbox)
-    signal.signal(signal.SIGTERM, lambda *_: client.disconnect())
-    client.loop_forever(retry_first_connection=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    connected = False
+    while True:
+        if not connected or client.loop(timeout=1) != mqtt.MQTT_ERR_SUCCESS:
+            try:
+                connected = client.reconnect() == mqtt.MQTT_ERR_SUCCESS
+            except OSError as wrong:
+                connected = False
+                log(f"the broker is not there: {wrong}")
+                time.sleep(1)
+        if connected and time.monotonic() - inbox.heard > args.quiet:
+            inbox.heard = time.monotonic()
+            inbox.catch_up()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@
 #   erp.sh listen INBOX            takes every event exactly once into the file INBOX, one a line
 #   erp.sh ask NAME PARAMS [ID]    sends a command and waits for the reply: erp.sh ask project.list '{}'
 #
-# HOST, PORT, ROOT (with a slash at its end), STATION, REST and CLIENT may be set in the environment.
+# HOST, PORT, ROOT (with a slash at its end), STATION, REST, CLIENT and QUIET may be set in the environment.
 #
 # mosquitto_sub acknowledges before this script has written, so the broker alone would lose what was on the way in a crash.
 # The count of the events makes up for it: the last line of INBOX is our place, and what is missing after it comes from REST.
 set -eu
 HOST=${HOST:-127.0.0.1} PORT=${PORT:-1883} ROOT=${ROOT:-} STATION=${STATION:-st-01}
-REST=${REST:-http://127.0.0.1:8080} CLIENT=${CLIENT:-erp-shell}
+REST=${REST:-http://127.0.0.1:8080} CLIENT=${CLIENT:-erp-shell} QUIET=${QUIET:-60}
 base=${ROOT}bootline/v1
 
 say() { echo "$*" >&2; }
@@ -75,10 +75,17 @@ listen() {
     fi
     epoch=$(tail -n 1 "$inbox" | jq -r '.epoch // ""') place=$(tail -n 1 "$inbox" | jq -r '.sequence | tonumber')
     epoch=${epoch:-none} place=${place:-0}
-    # The durable session is made first; then what the station has is read, then what comes.
-    set -- -h "$HOST" -p "$PORT" -V 5 -i "$CLIENT" -c -x 604800 -q 1 -t "$base/$STATION/evt/#"
-    mosquitto_sub "$@" -E
-    { page "$place" | jq -c '.events[]' && exec mosquitto_sub "$@" -F %p; } | take
+    hear | take
+}
+
+# What comes from the broker; before it, and every $QUIET seconds, what the station has and we have not: a hole at the end
+# has no event behind it that would show it.
+hear() {
+    while :; do
+        page "$(tail -n 1 "$inbox" | jq -r '.sequence | tonumber' | grep . || echo 0)" | jq -c '.events[]' || sleep 1
+        mosquitto_sub -h "$HOST" -p "$PORT" -V 5 -i "$CLIENT" -c -x 604800 -q 1 -t "$base/$STATION/evt/#" \
+            -W "$QUIET" -F %p 2>/dev/null || [ $? -eq 27 ] || sleep 1
+    done
 }
 
 ask() {
@@ -91,7 +98,7 @@ ask() {
         reply=$(mosquitto_rr -h "$HOST" -p "$PORT" -V 5 -q 1 -W 10 -t "$topic" -e "$base/_reply/$CLIENT/$id" -m "$request") ||
             continue
         printf '%s\n' "$reply"
-        case $(printf '%s' "$reply" | jq -r '.error.retryable // "answered"') in
+        case $(printf '%s' "$reply" | jq -r 'if .error then .error.retryable else "answered" end') in
         answered) return 0 ;;
         false) return 1 ;;
         esac
