@@ -155,6 +155,7 @@ impl fmt::Display for Gpio {
     }
 }
 
+/// The recipe: which image goes onto which storage, what happens before and after, and to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Project {
     pub id: ProjectId,

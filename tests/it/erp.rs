@@ -35,7 +35,7 @@ impl Consumer {
     /// `schemas/examples/erp/consumer.py` with its database in a folder.
     pub fn python(folder: &Path, broker: u16, agent: &TestAgent) -> Self {
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(example("consumer.py")).args(["--simulated", "--quiet", "5", "--client-id", "erp", "--port", &broker.to_string()]);
+        command.arg(example("consumer.py")).args(["--simulated", "--client-id", "erp", "--port", &broker.to_string()]);
         command
             .args(["--rest", &format!("http://{}", agent.operators)])
             .arg("--database")
@@ -73,9 +73,13 @@ impl Consumer {
         line.strip_prefix("took ").and_then(|rest| rest.parse().ok()).unwrap_or_else(|| panic!("{line}"))
     }
 
+    fn signal(&self, signal: Signal) {
+        let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+
     /// No farewell; gives what it said of holes and the like.
     pub fn kill(mut self) -> String {
-        let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
         self.child.wait().unwrap();
         self.said.take().unwrap().join().unwrap()
     }
@@ -83,14 +87,14 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
 
 fn shell(broker: u16, agent: &TestAgent) -> Command {
     let mut command = Command::new("sh");
-    command.arg(example("erp.sh")).env("PORT", broker.to_string()).env("STATION", "st-test").env("QUIET", "5");
+    command.arg(example("erp.sh")).env("PORT", broker.to_string()).env("STATION", "st-test");
     command.env("REST", format!("http://{}", agent.operators));
     command
 }
@@ -138,9 +142,16 @@ fn ordeal(agent: &TestAgent, start: impl Fn() -> Consumer) -> String {
         said += &consumer.kill();
         boards.join().unwrap();
     });
-    provision(agent.devices, 10..30);
+    provision(agent.devices, 10..20);
     let consumer = start();
-    provision(agent.devices, 30..32);
+    consumer.reaches(newest(agent));
+    // It stands still while more comes than fits: then there is a hole in front of it.
+    let before = newest(agent);
+    consumer.signal(Signal::SIGSTOP);
+    provision(agent.devices, 20..35);
+    consumer.signal(Signal::SIGCONT);
+    consumer.reaches(before + 30);
+    provision(agent.devices, 35..37);
     consumer.reaches(newest(agent));
     said + &consumer.kill()
 }
@@ -156,7 +167,7 @@ fn the_python_consumer_has_exactly_the_journal_though_it_was_killed_and_the_brok
     let journal = agent.events();
     let (events, booked) = posted(folder.path());
     assert_eq!(events, journal, "each event once, in order");
-    assert_eq!((booked, provisioned(&journal)), (31, 31), "each attempt is booked once");
+    assert_eq!((booked, provisioned(&journal)), (36, 36), "each attempt is booked once");
     agent.finish();
 }
 

@@ -232,7 +232,7 @@ def connect(args, inbox):
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = WEEK
     # Few on the way: each waits for its own commit.
-    properties.ReceiveMaximum = 100
+    properties.ReceiveMaximum = 20
     client.connect_async(args.host, args.port, keepalive=30, clean_start=False, properties=properties)
     return client
 

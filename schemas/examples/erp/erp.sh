@@ -79,13 +79,24 @@ listen() {
 }
 
 # What comes from the broker; before it, and every $QUIET seconds, what the station has and we have not: a hole at the end
-# has no event behind it that would show it.
+# has no event behind it that would show it. The session is made before, so that nothing falls between the two.
 hear() {
+    set -- -h "$HOST" -p "$PORT" -V 5 -i "$CLIENT" -c -x 604800 -q 1 -t "$base/$STATION/evt/#"
     while :; do
-        page "$(tail -n 1 "$inbox" | jq -r '.sequence | tonumber' | grep . || echo 0)" | jq -c '.events[]' || sleep 1
-        mosquitto_sub -h "$HOST" -p "$PORT" -V 5 -i "$CLIENT" -c -x 604800 -q 1 -t "$base/$STATION/evt/#" \
-            -W "$QUIET" -F %p 2>/dev/null || [ $? -eq 27 ] || sleep 1
+        mosquitto_sub "$@" -E >/dev/null 2>&1 || sleep 1
+        read_on || sleep 1
+        mosquitto_sub "$@" -W "$QUIET" -F %p 2>/dev/null || [ $? -eq 27 ] || sleep 1
     done
+}
+
+# All that the station has after our place.
+read_on() {
+    after=$(tail -n 1 "$inbox" | jq -r '.sequence | tonumber') after=${after:-0}
+    while answer=$(page "$after") && [ "$(printf '%s' "$answer" | jq '.events | length')" -gt 0 ]; do
+        printf '%s' "$answer" | jq -c '.events[]'
+        after=$(printf '%s' "$answer" | jq .next_after)
+    done
+    [ -n "$answer" ]
 }
 
 ask() {
