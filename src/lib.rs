@@ -7,7 +7,7 @@
 //! ```text
 //! 9  main.rs  fuzz.rs            arguments in, exit code out · the parsers' doors for random bytes
 //! 8  cli/                        one file a subcommand
-//! 7  app/   simulator/           bind, start, wait, stop · the device's side of the wire
+//! 7  app/   simulator/   schema/  bind, start, wait, stop · the device's side of the wire · what is published of the types
 //! 6  config/                     YAML and environment -> a Config that can run
 //! 5  http/                       the device side, the operator side
 //! 4  dhcp/ tftp/ netconsole/ bus/ images/ firmware/ switches/ metrics.rs     adapters: translate, never decide
@@ -36,6 +36,7 @@ mod images;
 mod ledger;
 mod metrics;
 mod netconsole;
+mod schema;
 mod script;
 mod simulator;
 mod store;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -10,7 +11,7 @@ use crate::bus::commands::AT_ONCE;
 use crate::bus::relay::MAX_EVENT;
 use crate::core::command::{MAX_EXPIRY, MAX_REQUEST, NAMES, is_job, is_read};
 use crate::core::time::Timestamp;
-use crate::ledger::Ledger;
+use crate::ledger::{Identity, Ledger};
 
 /// The events of this version, without namespace and version.
 const EVENTS: [&str; 39] = [
@@ -74,53 +75,77 @@ pub struct Session {
 }
 
 /// Why a station is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Absence {
     ConnectionLost,
     Shutdown,
 }
 
-#[derive(Serialize)]
-struct Presence<'a> {
+/// Whether the station is connected to this bus; retained. Where the broker has lost it, the broker itself says so (Will).
+#[derive(Serialize, JsonSchema)]
+pub struct Presence<'a> {
+    /// Version of this message: 1.
     v: u8,
+    /// The station is connected to this bus.
     online: bool,
+    /// Since when; of an online notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
+    /// One life of the process; another one after a restart.
     boot_id: &'a str,
+    /// One connection. An offline notice of another session than the newest online notice is late: ignore it.
     session: &'a str,
+    /// Why it is not there; of an offline notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Absence>,
 }
 
-#[derive(Serialize)]
-struct Info<'a> {
+/// The birth certificate of the station: what can be asked here and what comes from here; retained.
+#[derive(Serialize, JsonSchema)]
+pub struct Info<'a> {
+    /// Version of this message: 1.
     v: u8,
+    /// Its id, as in topics.
     station: &'a str,
+    /// Of the program: `bootline`.
     agent: &'a str,
+    /// Of the program.
     version: &'a str,
+    /// Changes with every start of the program.
     boot_id: &'a str,
+    /// Changes when the database is made anew or restored: reconcile everything then.
     epoch: &'a str,
+    /// Of the newest event when this was written; it is not written again for each event.
     newest_sequence: u64,
     /// By sink: how far it is, and how much waits for it.
     sinks: BTreeMap<String, Sink>,
+    /// That can be asked here.
     commands: Vec<Offer>,
+    /// Types that can come from here, as in `type` of an event.
     events: Vec<String>,
+    /// Where the operator side of HTTP listens, where it is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     rest: Option<&'a str>,
+    /// What is taken and sent.
     limits: Limits,
 }
 
-#[derive(Serialize)]
-struct Sink {
-    acknowledged: u64,
-    backlog: u64,
+/// How far a sink is.
+#[derive(Serialize, JsonSchema)]
+pub struct Sink {
+    /// The newest event that it has taken.
+    pub acknowledged: u64,
+    /// Events that wait for it.
+    pub backlog: u64,
 }
 
 /// A command that is understood here.
-#[derive(Serialize)]
-struct Offer {
+#[derive(Serialize, JsonSchema)]
+pub struct Offer {
+    /// `project.create`
     name: &'static str,
+    /// Of its params and result.
     version: u8,
     /// `sync` is answered when it is done, `job` when it was accepted, and once more at its end.
     mode: &'static str,
@@ -134,11 +159,16 @@ impl Offer {
     }
 }
 
-#[derive(Serialize)]
-struct Limits {
+/// What is taken and sent.
+#[derive(Serialize, JsonSchema)]
+pub struct Limits {
+    /// The longest request, in bytes.
     request_bytes: usize,
+    /// The longest event with its envelope, in bytes.
     event_bytes: usize,
+    /// Requests that are carried out at the same time; more are told to come again.
     requests_at_once: usize,
+    /// How far ahead `expires_at` may lie, in seconds.
     expires_at_most_s: u64,
 }
 
@@ -160,34 +190,49 @@ impl Birth {
 
     /// The certificate as it stands now.
     pub async fn info(&self) -> Bytes {
-        let identity = self.ledger.identity();
         let newest = self.ledger.newest();
         // Without the cursors the rest is still true.
         let cursors = self.ledger.cursors().await.unwrap_or_default();
         let sink = |acknowledged: u64| Sink { acknowledged, backlog: newest.saturating_sub(acknowledged) };
-        json(&Info {
+        let sinks = cursors.into_iter().map(|(name, seq)| (name, sink(seq))).collect();
+        json(&Info::of(self.ledger.identity(), &self.boot_id, (newest, sinks), self.rest.as_deref()))
+    }
+}
+
+impl<'a> Info<'a> {
+    pub fn of(
+        identity: &'a Identity,
+        boot_id: &'a str,
+        (newest_sequence, sinks): (u64, BTreeMap<String, Sink>),
+        rest: Option<&'a str>,
+    ) -> Self {
+        Self {
             v: 1,
             station: &identity.station,
             agent: "bootline",
             version: &identity.version,
-            boot_id: &self.boot_id,
+            boot_id,
             epoch: &identity.epoch,
-            newest_sequence: newest,
-            sinks: cursors.into_iter().map(|(name, seq)| (name, sink(seq))).collect(),
+            newest_sequence,
+            sinks,
             commands: NAMES.into_iter().map(Offer::of).collect(),
             events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
-            rest: self.rest.as_deref(),
+            rest,
             limits: Limits {
                 request_bytes: MAX_REQUEST,
                 event_bytes: MAX_EVENT,
                 requests_at_once: AT_ONCE,
                 expires_at_most_s: MAX_EXPIRY.as_secs(),
             },
-        })
+        }
     }
 }
 
 impl Session {
+    pub const fn new(boot_id: String, session: String, since: Timestamp) -> Self {
+        Self { boot_id, session, since }
+    }
+
     pub fn online(&self) -> Bytes {
         json(&Presence {
             v: 1,

@@ -5,7 +5,7 @@
 //! Start reading at `relay`, then `transport`; the rest is the two libraries.
 
 mod backoff;
-mod birth;
+pub mod birth;
 mod commands;
 mod counts;
 #[cfg(feature = "embedded-broker")]

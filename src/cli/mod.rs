@@ -9,6 +9,7 @@ mod figures;
 mod interrupt;
 mod mix;
 mod run;
+mod schema;
 mod simulate;
 mod size;
 mod switch;
@@ -33,6 +34,7 @@ enum Command {
     Check(check::Args),
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Schema(schema::Args),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
     #[command(subcommand)]
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Schema(args) => schema::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Switch(verb) => switch::run(verb),

@@ -1,6 +1,7 @@
 //! Long work on an image: its file is fetched or comes in, then it is looked at. One row a job; the images room finds
 //! the open ones, does the work and reports.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -8,6 +9,7 @@ use crate::core::command::{Actor, CommandId};
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Reply, Status};
+use crate::core::shown::JobShown;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
@@ -54,7 +56,7 @@ pub struct Asked {
     pub correlation_id: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Running,
@@ -129,15 +131,20 @@ impl Job {
 
     /// For people: of a URL without what may be secret in it.
     pub fn shown(&self) -> Value {
-        let mut shown = json!(self);
-        if let Some(fields) = shown.as_object_mut() {
-            fields.remove("asked");
-        }
-        shown["stage"] = json!(self.stage());
-        if let Some(url) = &self.url {
-            shown["url"] = json!(url.shown());
-        }
-        shown
+        json!(JobShown {
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            url: self.url.as_ref().map(|url| url.shown().to_owned()),
+            sha256: self.sha256,
+            image: self.image,
+            size_bytes: self.size_bytes,
+            state: self.state,
+            error: self.error.clone(),
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            stage: self.stage().to_owned(),
+        })
     }
 }
 
@@ -200,20 +207,24 @@ impl std::str::FromStr for ImageUrl {
 serde_by_text!(ImageUrl);
 
 /// `image.add`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageAdd {
+    /// Where the image is fetched from; redirects are followed.
     pub url: ImageUrl,
+    /// In the library; the last part of the URL where it is left out.
     #[serde(default)]
     pub name: Option<String>,
+    /// Of the file; another one is rejected.
     #[serde(default)]
     pub sha256: Option<Digest>,
 }
 
 /// `job.cancel`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobName {
+    /// The `command_id` of the command that began it.
     pub job: CommandId,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::text::{is_segment, serde_by_text};
@@ -45,7 +46,7 @@ impl FromStr for SlotName {
 serde_by_text!(SlotName);
 
 /// A port of a managed switch, as the switch names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchPort {
     /// As the configuration calls the switch.
     pub switch: String,
@@ -176,7 +177,7 @@ pub struct SlotState {
 }
 
 /// What is to happen to the power of a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PowerAction {
     Off,

@@ -2,7 +2,7 @@
 //! read on by `follow`, and nothing in between is shared.
 
 mod clock;
-mod cloudevent;
+pub mod cloudevent;
 mod follow;
 mod read;
 #[cfg(test)]

@@ -33,12 +33,21 @@ impl Mosquitto {
     }
 
     pub fn start_by(command: impl Fn(&str) -> Command + 'static) -> Self {
+        Self::start_with(100_000, command)
+    }
+
+    /// With so many messages at most that wait for one reader; what comes on top is dropped.
+    pub fn start_holding(queue: u32) -> Self {
+        Self::start_with(queue, |program| Command::new(program))
+    }
+
+    fn start_with(queue: u32, command: impl Fn(&str) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         // As root it would become the user mosquitto, who could not write here.
         let user = User::from_uid(getuid()).unwrap().map_or_else(|| "root".to_owned(), |user| user.name);
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser {user}\n",
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages {queue}\nuser {user}\n",
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
@@ -70,6 +79,14 @@ impl Mosquitto {
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Without a word: the sessions and messages that it has not written down are gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
             child.wait().unwrap();
         }
     }

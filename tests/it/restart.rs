@@ -18,18 +18,18 @@ const SIZE: u64 = 256 * 1024;
 
 /// Whether there is an agent to talk to.
 #[derive(Default)]
-struct Power {
+pub struct Power {
     on: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Power {
-    fn set(&self, on: bool) {
+    pub fn set(&self, on: bool) {
         *self.on.lock().unwrap() = on;
         self.changed.notify_all();
     }
 
-    fn wait(&self) {
+    pub fn wait(&self) {
         let on = self.on.lock().unwrap();
         drop(self.changed.wait_timeout_while(on, PATIENCE, |on| !*on).unwrap());
     }

@@ -11,6 +11,7 @@ use crate::core::floor::command::Effect;
 use crate::core::floor::{Decision, Fact, Floor};
 use crate::core::observation::{Located, PowerDone};
 use crate::core::refusal::Refusal;
+use crate::core::shown::{PowerState, SlotShown};
 use crate::core::slot::{Place, PowerAction, SlotName, SlotState, SwitchPort};
 
 impl Floor {
@@ -101,19 +102,19 @@ impl Floor {
             let state = self.slots.get(name).cloned().unwrap_or_default();
             let all = state.passed + state.failed;
             let configured = line.slot(name);
-            json!({
-                "slot": name,
-                "configured": configured.is_some(),
-                "printer": configured.and_then(|slot| slot.printer.as_ref()),
-                "port": state.port,
-                "passed": state.passed,
-                "failed": state.failed,
-                "yield_percent": (all > 0).then(|| state.passed * 100 / all),
-                "failures_in_a_row": state.failures,
-                "quarantined": state.quarantined,
-                "power": if state.off { "off" } else { "on" },
-                "devices": here.get(name).cloned().unwrap_or_default(),
-            })
+            SlotShown {
+                slot: name.clone(),
+                configured: configured.is_some(),
+                printer: configured.and_then(|slot| slot.printer.clone()),
+                port: state.port,
+                passed: state.passed,
+                failed: state.failed,
+                yield_percent: (all > 0).then(|| state.passed * 100 / all),
+                failures_in_a_row: state.failures,
+                quarantined: state.quarantined,
+                power: if state.off { PowerState::Off } else { PowerState::On },
+                devices: here.get(name).cloned().unwrap_or_default(),
+            }
         });
         json!({"slots": shown.collect::<Vec<_>>()})
     }
