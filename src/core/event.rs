@@ -353,6 +353,7 @@ pub enum Event {
     DeviceLocated {
         #[serde(flatten)]
         device: DeviceRef,
+        /// Where it may be; empty when that is known.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         candidates: Vec<SwitchPort>,
     },
@@ -382,24 +383,48 @@ pub enum Event {
 
     /// So many attempts in a row did not pass here that the place is closed.
     #[serde(rename = "slot.quarantined")]
-    SlotQuarantined { slot: SlotName, failures: u32 },
+    SlotQuarantined {
+        slot: SlotName,
+        /// Attempts in a row.
+        failures: u32,
+    },
+    /// A closed place is open again.
     #[serde(rename = "slot.released")]
-    SlotReleased { slot: SlotName, by: String },
+    SlotReleased {
+        slot: SlotName,
+        /// Who asked.
+        by: String,
+    },
     /// Power over Ethernet is to be switched.
     #[serde(rename = "slot.power.requested")]
     SlotPowerRequested {
         slot: SlotName,
         action: PowerAction,
         port: SwitchPort,
+        /// For whose sake, if for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<Mac>,
+        /// Who asked.
         by: String,
     },
     /// The switch has done it, and says so when it is asked.
     #[serde(rename = "slot.powered")]
-    SlotPowered { slot: SlotName, action: PowerAction, by: String },
+    SlotPowered {
+        slot: SlotName,
+        action: PowerAction,
+        /// Who asked.
+        by: String,
+    },
+    /// The switch has not done it, or was not to be asked.
     #[serde(rename = "slot.power.failed")]
-    SlotPowerFailed { slot: SlotName, action: PowerAction, by: String, detail: String },
+    SlotPowerFailed {
+        slot: SlotName,
+        action: PowerAction,
+        /// Who asked.
+        by: String,
+        /// Why it was not done.
+        detail: String,
+    },
 
     /// It has a text, or another one.
     #[serde(rename = "script.added")]

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Instant;
 
@@ -28,7 +28,8 @@ struct Work {
     journeys: usize,
     devices: usize,
     begun: AtomicUsize,
-    done: AtomicUsize,
+    done: Mutex<usize>,
+    one_more: Condvar,
     power: Power,
 }
 
@@ -45,7 +46,8 @@ impl Work {
             while !self.journey(&board) {
                 assert!(start.elapsed() < 10 * PATIENCE, "{} never got done", board.mac);
             }
-            self.done.fetch_add(1, Ordering::SeqCst);
+            *self.done.lock().unwrap() += 1;
+            self.one_more.notify_all();
         }
     }
 
@@ -60,12 +62,69 @@ impl Work {
 
     /// Waits until a share of the journeys is done.
     fn until(&self, share: usize, of: usize) {
-        let start = Instant::now();
         let wanted = self.journeys * share / of;
-        while self.done.load(Ordering::SeqCst) < wanted {
-            assert!(start.elapsed() < 40 * PATIENCE, "{} of {wanted} journeys", self.done.load(Ordering::SeqCst));
-            thread::yield_now();
-        }
+        let done = self.done.lock().unwrap();
+        let (done, waited) = self.one_more.wait_timeout_while(done, 40 * PATIENCE, |done| *done < wanted).unwrap();
+        assert!(!waited.timed_out(), "{done} of {wanted} journeys");
+    }
+}
+
+/// What the run is made of, and what may fall.
+struct Scene {
+    broker: Mosquitto,
+    agent: TestAgent,
+    folder: tempfile::TempDir,
+    consumer: Option<Consumer>,
+    /// What consumers that were killed have said.
+    said: String,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let broker = Mosquitto::start();
+        let agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
+        let image = agent.image("chaos.img", &vec![3; usize::try_from(SIZE).unwrap()]);
+        let project = json!({"name": "Chaos", "image": image, "again": "allow", "active": true});
+        assert_eq!(agent.post("/api/v1/projects", &project).status, 201);
+        let folder = tempfile::tempdir().unwrap();
+        let consumer = Consumer::python(folder.path(), broker.port, &agent);
+        consumer.reaches(1);
+        Self { broker, agent, folder, consumer: Some(consumer), said: String::new() }
+    }
+
+    fn kill_agent(&mut self, power: &Power) {
+        power.set(false);
+        self.agent.kill();
+        self.agent.restart();
+        power.set(true);
+    }
+
+    /// It loses its sessions, and with them what waited in them.
+    fn kill_broker(&mut self) {
+        self.broker.kill();
+        self.broker.resume();
+    }
+
+    fn kill_consumer(&mut self) {
+        self.said += &self.consumer.take().expect("it runs").kill();
+        self.consumer = Some(Consumer::python(self.folder.path(), self.broker.port, &self.agent));
+    }
+
+    /// The consumer has exactly the journal; gives how many events that are.
+    fn judge(mut self, journeys: usize) -> (u64, String) {
+        let journal = self.agent.events();
+        let newest = sequence(journal.last().unwrap());
+        let consumer = self.consumer.take().expect("it runs");
+        consumer.reaches(newest);
+        self.said += &consumer.kill();
+        let (events, booked) = posted(self.folder.path());
+        let order = |events: &[Value]| events.iter().map(sequence).collect::<Vec<_>>();
+        assert_eq!(order(&events), (1..=newest).collect::<Vec<_>>(), "each event once, in order");
+        assert!(events == journal, "the consumer's events are not those of the journal");
+        assert_eq!(booked, provisioned(&journal), "each attempt that passed is booked once");
+        assert!(booked >= journeys, "{booked} of {journeys}");
+        self.agent.finish();
+        (newest, self.said)
     }
 }
 
@@ -75,69 +134,36 @@ fn the_consumer_of_the_guide_has_exactly_the_journal_whatever_is_killed() {
         journeys: number("CHAOS_JOURNEYS", 200),
         devices: number("CHAOS_DEVICES", 40),
         begun: AtomicUsize::new(0),
-        done: AtomicUsize::new(0),
+        done: Mutex::new(0),
+        one_more: Condvar::new(),
         power: Power::default(),
     });
-    let (broker_kills, agent_kills) = (number("CHAOS_BROKER_KILLS", 3), number("CHAOS_AGENT_KILLS", 2));
-    let mut broker = Mosquitto::start();
-    let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
-    let image = agent.image("chaos.img", &vec![3; usize::try_from(SIZE).unwrap()]);
-    let project = json!({"name": "Chaos", "image": image, "again": "allow", "active": true});
-    assert_eq!(agent.post("/api/v1/projects", &project).status, 201);
-    let folder = tempfile::tempdir().unwrap();
-    let mut consumer = Consumer::python(folder.path(), broker.port, &agent);
-    consumer.reaches(1);
-
-    let start = Instant::now();
+    let (brokers, agents) = (number("CHAOS_BROKER_KILLS", 3), number("CHAOS_AGENT_KILLS", 2));
+    let mut scene = Scene::set();
+    let (start, station) = (Instant::now(), scene.agent.devices);
     work.power.set(true);
-    let devices = agent.devices;
-    let line: Vec<_> = (0..AT_ONCE)
-        .map(|_| {
-            thread::spawn({
-                let work = Arc::clone(&work);
-                move || work.go_on(devices)
-            })
-        })
-        .collect();
-    let kills = broker_kills + agent_kills;
-    let said = Mutex::new(String::new());
+    let at_once = (0..AT_ONCE).map(|_| Arc::clone(&work));
+    let line: Vec<_> = at_once.map(|work| thread::spawn(move || work.go_on(station))).collect();
+    let kills = brokers + agents;
     for kill in 0..kills {
         work.until(kill + 1, kills + 1);
-        // Agents are killed evenly between the brokers; each time the consumer falls too, every other time.
-        if (kill + 1) * agent_kills / kills > kill * agent_kills / kills {
-            work.power.set(false);
-            agent.kill();
-            agent.restart();
-            work.power.set(true);
-        } else {
-            broker.kill();
-            broker.resume();
+        // Agents fall evenly between the brokers, and the consumer falls every other time.
+        match (kill + 1) * agents / kills > kill * agents / kills {
+            true => scene.kill_agent(&work.power),
+            false => scene.kill_broker(),
         }
         if kill % 2 == 0 {
-            said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&consumer.kill());
-            consumer = Consumer::python(folder.path(), broker.port, &agent);
+            scene.kill_consumer();
         }
     }
     line.into_iter().for_each(|worker| worker.join().unwrap());
     let driven = start.elapsed();
-    let journal = agent.events();
-    let newest = sequence(journal.last().unwrap());
-    consumer.reaches(newest);
-    let all = start.elapsed();
-    let said = said.into_inner().unwrap() + &consumer.kill();
-
-    let (events, booked) = posted(folder.path());
-    let order = |events: &[Value]| events.iter().map(sequence).collect::<Vec<_>>();
-    assert_eq!(order(&events), (1..=newest).collect::<Vec<_>>(), "each event once, in order");
-    assert!(events == journal, "the consumer's events are not those of the journal");
-    assert_eq!(booked, provisioned(&journal), "each attempt that passed is booked once");
-    assert!(booked >= work.journeys, "{booked} of {}", work.journeys);
+    let (events, said) = scene.judge(work.journeys);
     println!(
-        "{} journeys, {newest} events, {broker_kills} brokers and {agent_kills} agents killed, {} holes filled; line {:.1} s, consumer {:.1} s",
+        "{} journeys, {events} events, {brokers} brokers and {agents} agents killed, {} holes; line {:.1} s, all {:.1} s",
         work.journeys,
         said.matches("hole after").count(),
         driven.as_secs_f64(),
-        all.as_secs_f64(),
+        start.elapsed().as_secs_f64(),
     );
-    agent.finish();
 }

@@ -35,7 +35,13 @@ impl Consumer {
     /// `schemas/examples/erp/consumer.py` with its database in a folder.
     pub fn python(folder: &Path, broker: u16, agent: &TestAgent) -> Self {
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(example("consumer.py")).args(["--simulated", "--client-id", "erp", "--port", &broker.to_string()]);
+        command.arg(example("consumer.py")).args([
+            "--simulated",
+            "--client-id",
+            "erp-python",
+            "--port",
+            &broker.to_string(),
+        ]);
         command
             .args(["--rest", &format!("http://{}", agent.operators)])
             .arg("--database")
@@ -130,7 +136,7 @@ fn newest(agent: &TestAgent) -> u64 {
 }
 
 /// Kills it in the middle of a run, lets the broker drop what does not fit into its queue, and starts it again.
-fn ordeal(agent: &TestAgent, start: impl Fn() -> Consumer) -> String {
+fn ordeal(broker: &Mosquitto, agent: &TestAgent, start: impl Fn() -> Consumer) -> String {
     let consumer = start();
     provision(agent.devices, 1..4);
     consumer.reaches(newest(agent));
@@ -146,9 +152,12 @@ fn ordeal(agent: &TestAgent, start: impl Fn() -> Consumer) -> String {
     let consumer = start();
     consumer.reaches(newest(agent));
     // It stands still while more comes than fits: then there is a hole in front of it.
+    let witness = broker.subscribe("bootline/v1/+/evt/#");
     let before = newest(agent);
     consumer.signal(Signal::SIGSTOP);
     provision(agent.devices, 20..35);
+    // The broker has had them: 20 are on the way to the consumer, 40 wait, the others are dropped.
+    while sequence(&witness.next()) < before + 90 {}
     consumer.signal(Signal::SIGCONT);
     consumer.reaches(before + 30);
     provision(agent.devices, 35..37);
@@ -162,7 +171,7 @@ fn the_python_consumer_has_exactly_the_journal_though_it_was_killed_and_the_brok
     let agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
     line(&agent);
     let folder = tempfile::tempdir().unwrap();
-    let said = ordeal(&agent, || Consumer::python(folder.path(), broker.port, &agent));
+    let said = ordeal(&broker, &agent, || Consumer::python(folder.path(), broker.port, &agent));
     assert!(said.contains("hole after"), "the broker has dropped nothing: {said}");
     let journal = agent.events();
     let (events, booked) = posted(folder.path());
@@ -177,7 +186,7 @@ fn the_shell_consumer_has_exactly_the_journal_though_it_was_killed_and_the_broke
     let agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
     line(&agent);
     let folder = tempfile::tempdir().unwrap();
-    let said = ordeal(&agent, || Consumer::shell(folder.path(), broker.port, &agent));
+    let said = ordeal(&broker, &agent, || Consumer::shell(folder.path(), broker.port, &agent));
     assert!(said.contains("hole after"), "the broker has dropped nothing: {said}");
     let inbox = std::fs::read_to_string(folder.path().join("inbox")).unwrap();
     let events: Vec<Value> = inbox.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
