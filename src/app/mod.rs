@@ -23,7 +23,7 @@ use crate::dhcp::interface::{Claim, Interface};
 use crate::firmware::Firmwares;
 use crate::http::{self, Listener};
 use crate::images::Images;
-use crate::ledger::{Clock, Ledger};
+use crate::ledger::{Clock, Keeper, Ledger, Retention};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
 use crate::tftp::{self, Tftp};
@@ -48,6 +48,7 @@ pub struct Agent {
     operators: Listener,
     bus: Bus,
     metrics: Metrics,
+    keeper: Keeper,
     server: SocketAddr,
     _lock: lock::Lock,
 }
@@ -70,6 +71,14 @@ impl Agent {
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
+        // Images leave so much to the ledger; the alarm comes before they take it.
+        let retention = Retention {
+            keep: config.events.keep,
+            cap_bytes: config.events.cap_bytes,
+            low_bytes: config.images.reserve_bytes.saturating_mul(2),
+            data: config.data.clone(),
+        };
+        let keeper = Keeper::new(ledger.clone(), retention);
         let images = Images::open(&config.data, config.images, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
         let firmware = Firmwares::open(&config.data, ledger.clone())?;
@@ -101,6 +110,7 @@ impl Agent {
             operators,
             bus,
             metrics,
+            keeper,
             server,
             _lock: lock,
         })
@@ -120,6 +130,7 @@ impl Agent {
         let ledger = self.ledger.clone();
         let version = ledger.identity().version.clone();
         ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
+        ledger.submit(Input::Observed(Observation::SinksNamed { names: self.bus.sinks() })).await?;
         let Running { mut front, mut back, writer, interface, claim, _lock } = self.start();
         tracing::info!("ready");
 
@@ -156,6 +167,8 @@ impl Agent {
         let mut back = Tasks::default();
         let (bus, counting) = (self.bus, metrics.clone());
         back.spawn("bus", move |stop| async move { Ok(bus.run(stop).await?) });
+        let keeper = self.keeper;
+        back.spawn("journal", move |stop| async move { Ok(keeper.run(stop).await?) });
         back.spawn("metrics", move |stop| async move { Ok(counting.run(stop).await?) });
         back.spawn("log", {
             let ledger = ledger.clone();

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::bus::relay::MAX_EVENT;
@@ -10,12 +11,15 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 33] = [
+const EVENTS: [&str; 36] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
     "station.alarm.cleared",
+    "events.lost",
     "events.deadlettered",
+    "station.drained",
+    "station.resumed",
     "image.added",
     "image.rejected",
     "image.removed",
@@ -91,6 +95,8 @@ struct Info<'a> {
     version: &'a str,
     epoch: &'a str,
     newest_sequence: u64,
+    journal: Value,
+    sinks: Vec<Value>,
     commands: &'a [&'a str],
     events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,6 +130,8 @@ impl Birth {
             version: &identity.version,
             epoch: &identity.epoch,
             newest_sequence: self.ledger.newest(),
+            journal: self.ledger.delivery().shown_journal(),
+            sinks: self.ledger.delivery().shown(),
             commands: &NAMES,
             events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
             rest: self.rest.as_deref(),

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
@@ -35,7 +36,15 @@ pub struct Config {
     pub http: http::Settings,
     pub bus: bus::Settings,
     pub images: images::Settings,
+    pub events: Events,
     pub data: PathBuf,
+}
+
+/// What is kept of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    pub keep: Duration,
+    pub cap_bytes: u64,
 }
 
 /// Finds the file: as named, or in the usual places.
@@ -128,6 +137,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         http: http::Settings { devices, operators: file.http.operators },
         bus: bus(&file, &data)?,
         images: images_of(&file.images),
+        events: Events { keep: file.events.keep.0, cap_bytes: file.events.cap.0 },
         data,
     })
 }
@@ -204,7 +214,8 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
         Nats::Off => None,
         Nats::Server(server) => Some(nats(server)?),
     };
-    Ok(bus::Settings { rest: Some(format!("http://{}/api/v1", file.http.operators)), mqtt, nats })
+    let rest = Some(format!("http://{}/api/v1", file.http.operators));
+    Ok(bus::Settings { rest, mqtt, nats, catch_up: file.bus.catch_up.0 })
 }
 
 #[cfg(feature = "embedded-broker")]

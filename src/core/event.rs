@@ -61,9 +61,21 @@ pub enum Event {
     AlarmRaised { code: String, detail: String },
     #[serde(rename = "station.alarm.cleared")]
     AlarmCleared { code: String },
+    /// They were deleted before this sink had read them: the journal has reached its size, or the sink was turned off.
+    #[serde(rename = "events.lost")]
+    EventsLost { sink: String, from: u64, to: u64, reason: String },
     /// In the place of an event that a sink would not take for good.
     #[serde(rename = "events.deadlettered")]
     EventsDeadlettered { sink: String, sequence: u64, reason: String },
+    /// No new sessions begin from now on.
+    #[serde(rename = "station.drained")]
+    StationDrained {
+        by: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    #[serde(rename = "station.resumed")]
+    StationResumed { by: String },
 
     #[serde(rename = "image.added")]
     ImageAdded(Image),
@@ -294,7 +306,10 @@ impl Event {
             Self::StationStopped { .. } => "station.stopped",
             Self::AlarmRaised { .. } => "station.alarm.raised",
             Self::AlarmCleared { .. } => "station.alarm.cleared",
+            Self::EventsLost { .. } => "events.lost",
             Self::EventsDeadlettered { .. } => "events.deadlettered",
+            Self::StationDrained { .. } => "station.drained",
+            Self::StationResumed { .. } => "station.resumed",
             Self::ImageAdded(_) => "image.added",
             Self::ImageRejected { .. } => "image.rejected",
             Self::ImageRemoved { .. } => "image.removed",

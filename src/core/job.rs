@@ -1,10 +1,11 @@
-//! Long work on an image: its file is fetched or comes in, then it is looked at. One row a job; the images room finds
-//! the open ones, does the work and reports.
+//! Long work: the file of an image is fetched or comes in, then it is looked at; events are sent again. One row a job;
+//! the room that does such work finds the open ones, does it and reports.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::command::CommandId;
+use crate::core::delivery::Replay;
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
 use crate::core::text::serde_by_text;
@@ -14,9 +15,9 @@ use crate::core::time::Timestamp;
 pub struct Job {
     /// Of the command that began it, or made by the station for an upload.
     pub id: CommandId,
-    /// `image.add` or `image.upload`.
+    /// `image.add`, `image.upload` or `events.replay`.
     pub kind: String,
-    /// Of the image.
+    /// Of the image, or of the sink.
     pub name: String,
     /// Where it is fetched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,6 +37,12 @@ pub struct Job {
     pub started_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// As the command gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// Of events that are sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +72,11 @@ impl Job {
 
     /// What is done now: `fetch` the file, then `ingest` it.
     pub const fn stage(&self) -> &'static str {
-        if self.image.is_some() { "ingest" } else { "fetch" }
+        match (&self.replay, self.image) {
+            (Some(_), _) => "replay",
+            (None, Some(_)) => "ingest",
+            (None, None) => "fetch",
+        }
     }
 
     #[must_use]

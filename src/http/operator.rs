@@ -19,7 +19,7 @@ use crate::core::session::Session;
 use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, firmware, images, uploads};
+use crate::http::{auth, delivery, events, firmware, images, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -60,6 +60,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/jobs/{id}", get(images::job))
         .route("/jobs/{id}/cancel", post(images::cancel))
         .merge(uploads::router())
+        .merge(delivery::router())
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))

@@ -376,6 +376,8 @@ impl Images {
             error: None,
             started_at: self.ledger.now(),
             ended_at: None,
+            correlation_id: None,
+            replay: None,
         }
     }
 

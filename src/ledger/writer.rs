@@ -11,9 +11,11 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::core::command::{Command, Reply};
+use crate::core::command::{Command, Order, Reply};
+use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::floor::{Fact, Floor, Note};
+use crate::core::job::Job as LongJob;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
@@ -22,9 +24,9 @@ use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
-use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
+use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants, crash_point};
 use crate::store::inbox::{self, Answered};
-use crate::store::{StoreError, journal, scripts, tables};
+use crate::store::{StoreError, delivery, journal, scripts, tables};
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
@@ -46,6 +48,9 @@ pub struct Writer {
     pub announce: watch::Sender<u64>,
     pub identity: Arc<Identity>,
     pub telemetry: broadcast::Sender<Telemetry>,
+    pub delivery: watch::Sender<Arc<Delivery>>,
+    /// The open ones.
+    pub replays: watch::Sender<Arc<Vec<LongJob>>>,
     pub tenants: Tenants,
     pub healthy: Arc<AtomicBool>,
     pub clock: Clock,
@@ -63,6 +68,11 @@ struct Draft {
     firmware: BTreeSet<crate::core::image::Digest>,
     alarms: BTreeSet<String>,
     rules: bool,
+    drained: bool,
+    /// Sinks or the extent of the journal.
+    delivery: bool,
+    /// A replay.
+    replays: bool,
     scripts: BTreeSet<ScriptId>,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
@@ -84,18 +94,38 @@ impl Draft {
         self.firmware.extend(touched.firmware);
         self.alarms.extend(touched.alarm);
         self.rules |= touched.rules;
+        self.drained |= touched.drained;
         self.scripts.extend(touched.script);
         if let Fact::Note(note) = fact {
+            self.delivery |= is_delivery(note);
+            self.replays |= matches!(note, Note::Job(job) if job.replay.is_some());
             self.notes.push(note.clone());
         }
     }
+}
+
+const fn is_delivery(note: &Note) -> bool {
+    matches!(
+        note,
+        Note::CursorMoved { .. }
+            | Note::SinkSet { .. }
+            | Note::DeadLetter { .. }
+            | Note::DeadLetterGone { .. }
+            | Note::JournalPruned { .. }
+            | Note::JournalMeasured { .. }
+    )
 }
 
 /// Signs of life stay in memory.
 const fn is_row(note: &Note) -> bool {
     !matches!(
         note,
-        Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. } | Note::Progress { .. }
+        Note::Sign { .. }
+            | Note::Flow { .. }
+            | Note::Contested { .. }
+            | Note::Settled { .. }
+            | Note::Progress { .. }
+            | Note::JournalMeasured { .. }
     )
 }
 
@@ -116,6 +146,8 @@ impl Writer {
             announce: watch::channel(0).0,
             identity: Arc::new(identity),
             telemetry: broadcast::channel(1).0,
+            delivery: watch::channel(Arc::default()).0,
+            replays: watch::channel(Arc::default()).0,
             tenants: Tenants::default(),
             healthy: Arc::new(AtomicBool::new(true)),
             clock,
@@ -159,7 +191,14 @@ impl Writer {
                 if !draft.is_empty() {
                     self.healthy.store(true, Ordering::Relaxed);
                 }
+                let told = !draft.events.is_empty();
+                if told {
+                    crash_point("commit");
+                }
                 self.after(&draft);
+                if told {
+                    crash_point("reply");
+                }
                 for (reply, result) in replies {
                     // Whoever asked may have gone; what happened, happened.
                     let _ = reply.send(result);
@@ -190,7 +229,8 @@ impl Writer {
         match input {
             Input::Commanded(command) => self.command(command, draft, now),
             Input::Observed(_) | Input::Tick => {
-                let receipt = self.carry_out(input, draft, now, &Cause::default()).map_err(SubmitError::Refused)?;
+                let cause = self.cause_of(input);
+                let receipt = self.carry_out(input, draft, now, &cause).map_err(SubmitError::Refused)?;
                 if let Input::Observed(Observation::Progressed { session, step, bytes, .. }) = input {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
@@ -224,6 +264,15 @@ impl Writer {
         }
         draft.events.extend(events.iter().cloned());
         Ok(Receipt { events, answer: decision.answer })
+    }
+
+    /// What a job of a command comes to follows from the command.
+    fn cause_of(&self, input: &Input) -> Cause {
+        let Input::Observed(observation) = input else { return Cause::default() };
+        self.floor.cause_of(observation).map_or_else(Cause::default, |job| Cause {
+            command_id: Some(job.id.to_string()),
+            correlation_id: job.correlation_id.clone(),
+        })
     }
 
     /// The inbox is asked first: same id and content, same answer, no second effect.
@@ -286,6 +335,9 @@ impl Writer {
         if draft.rules {
             tables::save_rules(&transaction, self.floor.rules())?;
         }
+        if draft.drained {
+            delivery::save_drained(&transaction, self.floor.delivery().drained.as_ref())?;
+        }
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;
         }
@@ -320,6 +372,12 @@ impl Writer {
         }
         if !draft.projects.is_empty() {
             self.update_projects();
+        }
+        if draft.delivery || draft.drained {
+            self.delivery.send_replace(Arc::new(self.floor.delivery().clone()));
+        }
+        if draft.replays {
+            self.replays.send_replace(Arc::new(self.floor.replays()));
         }
         if !draft.events.is_empty() {
             self.announce.send_replace(self.seq);
@@ -405,7 +463,12 @@ impl Writer {
             Input::Observed(Observation::Progressed { session, .. } | Observation::ImageFlow { session, .. }) => {
                 self.warm_session(*session)
             }
-            Input::Commanded(command) => command.order.device().map_or(Ok(()), |mac| self.warm_device(mac)),
+            Input::Commanded(command) => {
+                if matches!(command.order, Order::EventsReplay(_)) {
+                    self.floor.learn_oldest_at(journal::oldest_at(&self.connection)?);
+                }
+                command.order.device().map_or(Ok(()), |mac| self.warm_device(mac))
+            }
             Input::Observed(_) | Input::Tick => Ok(()),
         }
     }

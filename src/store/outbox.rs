@@ -22,9 +22,3 @@ pub fn cursor(connection: &Connection, sink: &str) -> Result<u64, StoreError> {
         .optional()?;
     Ok(seq.map_or(0, count))
 }
-
-pub fn cursors(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut statement = connection.prepare("SELECT name, acked_seq FROM sink")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, count(row.get(1)?))))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}

@@ -19,7 +19,6 @@ use crate::bus::progress::Progress;
 use crate::bus::relay;
 use crate::bus::topic::Topics;
 use crate::bus::transport::Lost;
-use crate::ledger::Ledger;
 
 /// The name of the cursor.
 pub const SINK: &str = "mqtt";
@@ -128,17 +127,18 @@ fn bracketed(host: &str) -> String {
 }
 
 /// Serves a broker until `stop`. A broker that is away is normal.
-pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birth, stop: CancellationToken) {
+pub async fn run(settings: Settings, source: relay::Source, topics: Topics, birth: Birth, stop: CancellationToken) {
+    let ledger = source.ledger.clone();
     let station = ledger.identity().station.clone();
     let (born, birth_seen) = watch::channel(false);
     let outlet = outlet::Outlet::new(settings.clone(), &station, topics.clone(), birth_seen);
     let link = outlet.link();
-    let desk = desk::Desk { settings, ledger: ledger.clone(), topics: topics.clone(), birth, born };
     let progress = Progress::new(ledger.telemetry());
+    let desk = desk::Desk { settings, ledger, topics: topics.clone(), birth, born };
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();
     let events = async {
-        relay::run(SINK, ledger, outlet, stop.clone()).await;
+        relay::run(SINK, source, outlet, stop.clone()).await;
         farewell.cancel();
     };
     tokio::join!(events, outlet::telemetry(progress, topics, link, stop.clone()), desk.run(farewell.clone()));

@@ -17,7 +17,6 @@ use crate::bus::birth::Birth;
 use crate::bus::relay;
 use crate::bus::topic::Subjects;
 use crate::bus::transport::Lost;
-use crate::ledger::Ledger;
 
 /// The name of the cursor.
 pub const SINK: &str = "nats";
@@ -144,13 +143,14 @@ impl News {
 }
 
 /// Serves a server until `stop`. A server that is away is normal.
-pub async fn run(settings: Settings, ledger: Ledger, subjects: Subjects, birth: Birth, stop: CancellationToken) {
+pub async fn run(settings: Settings, source: relay::Source, subjects: Subjects, birth: Birth, stop: CancellationToken) {
+    let ledger = source.ledger.clone();
     let station = ledger.identity().station.clone();
     let outlet = outlet::Outlet::new(settings.clone(), &station, subjects.clone());
-    let desk = desk::Desk { settings, ledger: ledger.clone(), subjects, birth };
+    let desk = desk::Desk { settings, ledger, subjects, birth };
     let farewell = CancellationToken::new();
     let events = async {
-        relay::run(SINK, ledger, outlet, stop.clone()).await;
+        relay::run(SINK, source, outlet, stop.clone()).await;
         farewell.cancel();
     };
     tokio::join!(events, desk.run(farewell.clone()));

@@ -183,19 +183,15 @@ impl Floor {
             error: None,
             started_at: now,
             ended_at: None,
+            correlation_id: command.correlation_id.clone(),
+            replay: None,
         })
     }
 
     /// What begins long work: the reply says that it was accepted, and by which name to ask for it.
-    pub(super) fn begin_job(
-        &self,
-        wanted: &ImageAdd,
-        command: &Command,
-        now: Timestamp,
-    ) -> Result<(Vec<Fact>, Reply), Refusal> {
-        let job = self.add_image(wanted, command, now)?;
+    pub(super) fn begin_job(&self, job: Job, command: &Command, now: Timestamp) -> (Vec<Fact>, Reply) {
         let reply = Reply::accepted(command, &self.settings.station, now, json!({"job": job.shown()}));
-        Ok((vec![Note::Job(Box::new(job)).into()], reply))
+        (vec![Note::Job(Box::new(job)).into()], reply)
     }
 
     pub(super) fn cancel_job(&self, id: &str, now: Timestamp) -> Result<(Vec<Fact>, Value), Refusal> {

@@ -17,6 +17,8 @@ fn job(id: &str) -> Job {
         error: None,
         started_at: Timestamp::default(),
         ended_at: None,
+        correlation_id: None,
+        replay: None,
     }
 }
 
