@@ -1,9 +1,12 @@
 //! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
 
+mod backup;
 mod files;
 mod journal_log;
 mod lock;
+mod restore;
 mod sweep;
+mod tar;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,6 +30,9 @@ use crate::ledger::{Clock, Keeper, Ledger, Retention};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
 use crate::tftp::{self, Tftp};
+
+pub use crate::app::backup::{Images as BackedImages, Manifest, make as make_backup};
+pub use crate::app::restore::{Existing, Restored, restore as restore_backup};
 
 /// How long those who talk to devices and operators may take to stop.
 const FRONT: Duration = Duration::from_secs(8);
@@ -67,6 +73,9 @@ impl Agent {
     pub async fn bind(config: Config) -> Result<Self> {
         files::lift_limit();
         let lock = lock::Lock::take(&config.data)?;
+        if config.data.join(restore::WORK).exists() {
+            bail!("a restore of {} was begun and has not ended; run bootline restore again", config.data.display());
+        }
         let interface = Interface::open(&config.interface)?;
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");

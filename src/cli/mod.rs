@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each thin.
 
+mod backup;
 mod bootfiles;
 mod cage;
 mod demo;
@@ -30,6 +31,8 @@ enum Command {
     Run(run::Args),
     Demo(demo::Args),
     Simulate(simulate::Args),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
     #[command(hide = true)]
@@ -50,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Cage(args) => cage::run(&args),
     }

@@ -29,16 +29,25 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub fn start() -> Self {
-        Self::start_by(|program| Command::new(program))
+        Self::start_with("")
+    }
+
+    /// With one more line of configuration.
+    pub fn start_with(line: &str) -> Self {
+        Self::set_up(line, |program| Command::new(program))
     }
 
     pub fn start_by(command: impl Fn(&str) -> Command + 'static) -> Self {
+        Self::set_up("", command)
+    }
+
+    fn set_up(line: &str, command: impl Fn(&str) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         // As root it would become the user mosquitto, who could not write here.
         let user = User::from_uid(getuid()).unwrap().map_or_else(|| "root".to_owned(), |user| user.name);
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser {user}\n",
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages 100000\nuser {user}\n{line}\n",
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
@@ -72,6 +81,16 @@ impl Mosquitto {
             kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Sends one message as a person would.
+    pub fn publish(&self, topic: &str, message: &str) {
+        let port = self.port.to_string();
+        let sent = (self.command)("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", message])
+            .status()
+            .expect("mosquitto_pub is installed");
+        assert!(sent.success(), "{sent}");
     }
 
     /// A durable subscriber that is there before anything is sent.

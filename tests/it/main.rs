@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
 mod agent;
+mod backup;
 mod board;
 mod bootfiles;
 mod broker;
 mod cage;
+mod crash;
+mod delivery;
 mod demo;
+mod disk;
 mod errors;
 mod firmware;
 mod fleet;

@@ -18,13 +18,13 @@ const SIZE: u64 = 256 * 1024;
 
 /// Whether there is an agent to talk to.
 #[derive(Default)]
-struct Power {
+pub struct Power {
     on: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Power {
-    fn set(&self, on: bool) {
+    pub fn set(&self, on: bool) {
         *self.on.lock().unwrap() = on;
         self.changed.notify_all();
     }
@@ -36,7 +36,7 @@ impl Power {
 }
 
 /// A device that goes on until the station has said that it is done.
-fn persist(board: &FakeBoard, power: &Power) {
+pub fn persist(board: &FakeBoard, power: &Power) {
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < 4 * PATIENCE, "{} never got done", board.mac);
