@@ -25,7 +25,10 @@ pub fn finish(archive: &mut impl Write) -> io::Result<()> {
 /// The name and the size of the next file, or nothing at the end. Its content comes next, then `skip_padding`.
 pub fn next(archive: &mut impl Read) -> io::Result<Option<(String, u64)>> {
     let mut block = [0; BLOCK];
-    archive.read_exact(&mut block)?;
+    archive.read_exact(&mut block).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => broken(),
+        _ => error,
+    })?;
     if block.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
