@@ -61,19 +61,23 @@ pub async fn positions(sink: &str, ledger: &Ledger, mut reached: watch::Receiver
 /// Writes down how a sink fares, always the newest only, until the relay is gone.
 pub async fn states(sink: &str, ledger: &Ledger, mut told: watch::Receiver<State>) {
     while told.changed().await.is_ok() {
-        let State { state, reason } = told.borrow_and_update().clone();
-        let changed = Observation::SinkChanged { sink: sink.to_owned(), state, reason };
-        match ledger.submit(Input::Observed(changed)).await {
-            Ok(_) => {}
+        let state = told.borrow_and_update().clone();
+        let State { state: now, reason } = state.clone();
+        let changed = Observation::SinkChanged { sink: sink.to_owned(), state: now, reason };
+        let written = match ledger.submit(Input::Observed(changed)).await {
+            Ok(_) => true,
             Err(SubmitError::Closed) => return,
             Err(error) => {
                 warn!(sink, %error, "cannot write down how the sink fares");
-                told.mark_changed();
+                false
             }
-        }
+        };
         // A broker that comes and goes ten times a second is not worth ten commits.
-        if timeout(RETRY, told.wait_for(|_| false)).await.is_ok_and(|closed| closed.is_err()) {
-            return;
+        if timeout(RETRY, told.wait_for(|_| false)).await.is_ok() {
+            return; // The relay is gone.
+        }
+        if !written || *told.borrow() != state {
+            told.mark_changed();
         }
     }
 }

@@ -120,6 +120,7 @@ impl Floor {
         let short = extent.bytes >= share(extent.cap_bytes, 80);
         let free = extent.aged.max(if short { extent.oldest_rows } else { 0 }).min(held);
         let through = if extent.bytes > extent.cap_bytes { free.max(extent.oldest_rows) } else { free };
+        let through = through.min(self.delivery.newest);
         if through <= self.delivery.pruned {
             return Vec::new();
         }

@@ -56,10 +56,11 @@ async fn the_keeper_deletes_what_is_old_and_taken_and_never_a_session() {
     keep(&ledger, settings(), |delivery| delivery.pruned == 500).await;
     assert_eq!(ledger.events(0, 1000).await.unwrap().first().unwrap().seq, 501);
     assert_eq!(ledger.sessions(SessionFilter { limit: 10, ..SessionFilter::default() }).await.unwrap().len(), 1);
+    let newest = ledger.newest();
     drop(ledger);
     thread.join().unwrap();
     let (ledger, _) = open(folder.path(), &clock);
-    assert_eq!((ledger.delivery().oldest(), ledger.newest()), (501, 520));
+    assert_eq!((ledger.delivery().oldest(), ledger.newest()), (501, newest));
 }
 
 #[tokio::test]
