@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::core::delivery::SinkState;
 use crate::ledger::{Ledger, SubmitError};
 
 /// A handle; clone it freely.
@@ -29,9 +30,30 @@ impl Metrics {
             #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
             gauge!("bootline_journal_newest_sequence").set(self.ledger.newest() as f64);
             gauge!("bootline_ledger_healthy").set(if self.ledger.is_healthy() { 1.0 } else { 0.0 });
+            self.delivery();
         });
         self.handle.run_upkeep();
         self.handle.render()
+    }
+
+    /// How far the buses are.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn delivery(&self) {
+        let delivery = self.ledger.delivery();
+        gauge!("bootline_journal_oldest_sequence").set(delivery.oldest() as f64);
+        gauge!("bootline_journal_bytes").set(delivery.bytes as f64);
+        gauge!("bootline_station_drained").set(if delivery.drained.is_some() { 1.0 } else { 0.0 });
+        for (name, sink) in delivery.sinks.iter().filter(|(_, sink)| sink.bus) {
+            let set = |gauge: metrics::Gauge, value: u64| gauge.set(value as f64);
+            set(gauge!("bootline_sink_enabled", "sink" => name.clone()), u64::from(sink.enabled));
+            set(gauge!("bootline_sink_cursor", "sink" => name.clone()), sink.acked);
+            set(gauge!("bootline_sink_backlog", "sink" => name.clone()), delivery.backlog(sink));
+            set(gauge!("bootline_sink_dead_letters", "sink" => name.clone()), sink.dead.len() as u64);
+            for state in [SinkState::Down, SinkState::Up, SinkState::Stalled] {
+                let gauge = gauge!("bootline_sink_state", "sink" => name.clone(), "state" => state.as_str());
+                set(gauge, u64::from(sink.state == state));
+            }
+        }
     }
 
     /// Counts events from now on; ends when the ledger closes or is told to.

@@ -1,12 +1,15 @@
 //! The agent: binds everything, starts it, waits for the first end, stops in order. It knows everyone.
 
+mod backup;
 pub mod check;
 mod files;
 mod journal_log;
 mod lock;
+mod restore;
 mod service;
 mod sweep;
 pub mod switch_test;
+mod tar;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,11 +29,14 @@ use crate::dhcp::interface::{Claim, Interface};
 use crate::firmware::Firmwares;
 use crate::http::{self, Listener};
 use crate::images::Images;
-use crate::ledger::{Clock, Ledger};
+use crate::ledger::{Clock, Keeper, Ledger, Retention};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
 use crate::switches::Switches;
 use crate::tftp::{self, Tftp};
+
+pub use crate::app::backup::{Images as BackedImages, Manifest, make as make_backup};
+pub use crate::app::restore::{Existing, Restored, restore as restore_backup};
 
 /// How long those who talk to devices and operators may take to stop.
 const FRONT: Duration = Duration::from_secs(8);
@@ -53,6 +59,7 @@ pub struct Agent {
     operators: Listener,
     bus: Bus,
     metrics: Metrics,
+    keeper: Keeper,
     server: SocketAddr,
     _lock: lock::Lock,
 }
@@ -71,10 +78,21 @@ impl Agent {
     pub async fn bind(config: Config) -> Result<Self> {
         files::lift_limit();
         let lock = lock::Lock::take(&config.data)?;
+        if config.data.join(restore::WORK).exists() {
+            bail!("a restore of {} was begun and has not ended; run bootline restore again", config.data.display());
+        }
         let interface = Interface::open(&config.interface)?;
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
+        // Images leave so much to the ledger; the alarm comes before they take it.
+        let retention = Retention {
+            keep: config.events.keep,
+            cap_bytes: config.events.cap_bytes,
+            low_bytes: config.images.reserve_bytes.saturating_mul(2),
+            data: config.data.clone(),
+        };
+        let keeper = Keeper::new(ledger.clone(), retention);
         let images = Images::open(&config.data, config.images, ledger.clone())?;
         sweep::missing_files(&ledger, &images).await?;
         let firmware = Firmwares::open(&config.data, ledger.clone())?;
@@ -108,6 +126,7 @@ impl Agent {
             operators,
             bus,
             metrics,
+            keeper,
             server,
             _lock: lock,
         })
@@ -127,6 +146,7 @@ impl Agent {
         let ledger = self.ledger.clone();
         let version = ledger.identity().version.clone();
         ledger.submit(Input::Observed(Observation::StationStarted { version })).await?;
+        ledger.submit(Input::Observed(Observation::SinksNamed { names: self.bus.sinks() })).await?;
         let Running { mut front, mut back, writer, interface, claim, _lock } = self.start();
         tracing::info!("ready");
         let supervised = service::Supervised::ready(ledger.clone());
@@ -165,6 +185,8 @@ impl Agent {
         let mut back = Tasks::default();
         let (bus, counting) = (self.bus, metrics.clone());
         back.spawn("bus", move |stop| async move { Ok(bus.run(stop).await?) });
+        let keeper = self.keeper;
+        back.spawn("journal", move |stop| async move { Ok(keeper.run(stop).await?) });
         back.spawn("metrics", move |stop| async move { Ok(counting.run(stop).await?) });
         back.spawn("log", {
             let ledger = ledger.clone();

@@ -1,7 +1,5 @@
 //! What a station says about itself: presence, and the certificate that tells a newcomer what can be asked here.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,16 +8,21 @@ use uuid::Uuid;
 use crate::bus::commands::AT_ONCE;
 use crate::bus::relay::MAX_EVENT;
 use crate::core::command::{MAX_EXPIRY, MAX_REQUEST, NAMES, is_job, is_read};
+use crate::core::delivery::Delivery;
+use crate::core::shown::{JournalShown, SinkShown};
 use crate::core::time::Timestamp;
 use crate::ledger::{Identity, Ledger};
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 39] = [
+const EVENTS: [&str; 42] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
     "station.alarm.cleared",
+    "events.lost",
     "events.deadlettered",
+    "station.drained",
+    "station.resumed",
     "image.added",
     "image.rejected",
     "image.removed",
@@ -118,8 +121,10 @@ pub struct Info<'a> {
     epoch: &'a str,
     /// Of the newest event when this was written; it is not written again for each event.
     newest_sequence: u64,
-    /// By sink: how far it is, and how much waits for it.
-    sinks: BTreeMap<String, Sink>,
+    /// What of the journal is kept.
+    journal: JournalShown,
+    /// Each bus: how far it is, and how much waits for it.
+    sinks: Vec<SinkShown>,
     /// That can be asked here.
     commands: Vec<Offer>,
     /// Types that can come from here, as in `type` of an event.
@@ -129,15 +134,6 @@ pub struct Info<'a> {
     rest: Option<&'a str>,
     /// What is taken and sent.
     limits: Limits,
-}
-
-/// How far a sink is.
-#[derive(Serialize, JsonSchema)]
-pub struct Sink {
-    /// The newest event that it has taken.
-    pub acknowledged: u64,
-    /// Events that wait for it.
-    pub backlog: u64,
 }
 
 /// A command that is understood here.
@@ -189,23 +185,13 @@ impl Birth {
     }
 
     /// The certificate as it stands now.
-    pub async fn info(&self) -> Bytes {
-        let newest = self.ledger.newest();
-        // Without the cursors the rest is still true.
-        let cursors = self.ledger.cursors().await.unwrap_or_default();
-        let sink = |acknowledged: u64| Sink { acknowledged, backlog: newest.saturating_sub(acknowledged) };
-        let sinks = cursors.into_iter().map(|(name, seq)| (name, sink(seq))).collect();
-        json(&Info::of(self.ledger.identity(), &self.boot_id, (newest, sinks), self.rest.as_deref()))
+    pub fn info(&self) -> Bytes {
+        json(&Info::of(self.ledger.identity(), &self.boot_id, &self.ledger.delivery(), self.rest.as_deref()))
     }
 }
 
 impl<'a> Info<'a> {
-    pub fn of(
-        identity: &'a Identity,
-        boot_id: &'a str,
-        (newest_sequence, sinks): (u64, BTreeMap<String, Sink>),
-        rest: Option<&'a str>,
-    ) -> Self {
+    pub fn of(identity: &'a Identity, boot_id: &'a str, delivery: &Delivery, rest: Option<&'a str>) -> Self {
         Self {
             v: 1,
             station: &identity.station,
@@ -213,8 +199,9 @@ impl<'a> Info<'a> {
             version: &identity.version,
             boot_id,
             epoch: &identity.epoch,
-            newest_sequence,
-            sinks,
+            newest_sequence: delivery.newest,
+            journal: delivery.shown_journal(),
+            sinks: delivery.shown(),
             commands: NAMES.into_iter().map(Offer::of).collect(),
             events: EVENTS.iter().map(|name| format!("io.bootline.{name}.v1")).collect(),
             rest,

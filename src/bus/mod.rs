@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::birth::Birth;
+use crate::bus::relay::Source;
 use crate::bus::topic::{NameError, Subjects, Topics};
 use crate::ledger::Ledger;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     /// The group of a Sparkplug export beside our own topics.
     pub sparkplug: Option<String>,
     pub nats: Option<nats::Settings>,
+    /// Events a second to a bus that was away; without a number as fast as it takes them.
+    pub catch_up: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +62,7 @@ pub struct Bus {
     birth: Birth,
     mqtt: Option<mqtt::Settings>,
     nats: Option<nats::Settings>,
+    catch_up: Option<u32>,
     #[cfg(feature = "embedded-broker")]
     broker: Option<embedded::Broker>,
 }
@@ -81,6 +85,7 @@ impl Bus {
             birth,
             mqtt: None,
             nats: settings.nats,
+            catch_up: settings.catch_up,
             #[cfg(feature = "embedded-broker")]
             broker: None,
         };
@@ -114,14 +119,22 @@ impl Bus {
         None
     }
 
+    /// The names of the buses that are on, as the ledger knows them.
+    pub fn sinks(&self) -> Vec<String> {
+        let mqtt = self.mqtt.as_ref().map(|_| mqtt::SINK);
+        let nats = self.nats.as_ref().map(|_| nats::SINK);
+        mqtt.into_iter().chain(nats).map(str::to_owned).collect()
+    }
+
     /// Serves until `stop`; then sends what is left (for three seconds at most), says goodbye, and ends.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Fault> {
         let mut buses = JoinSet::new();
+        let source = Source { ledger: self.ledger, catch_up: self.catch_up };
         if let Some(settings) = self.mqtt {
-            buses.spawn(mqtt::run(settings, self.ledger.clone(), self.topics, self.birth.clone(), stop.clone()));
+            buses.spawn(mqtt::run(settings, source.clone(), self.topics, self.birth.clone(), stop.clone()));
         }
         if let Some(settings) = self.nats {
-            buses.spawn(nats::run(settings, self.ledger, self.subjects, self.birth, stop.clone()));
+            buses.spawn(nats::run(settings, source, self.subjects, self.birth, stop.clone()));
         }
         #[cfg(feature = "embedded-broker")]
         if let Some(broker) = self.broker {

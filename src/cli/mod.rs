@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each thin.
 
+mod backup;
 mod bootfiles;
 mod cage;
 mod check;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Schema(schema::Args),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
     #[command(subcommand)]
@@ -59,6 +62,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Schema(args) => schema::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Switch(verb) => switch::run(verb),
         Command::Cage(args) => cage::run(&args),

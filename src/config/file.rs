@@ -20,6 +20,7 @@ pub struct File {
     pub http: Http,
     pub sessions: Sessions,
     pub images: Images,
+    pub events: Events,
     pub bus: Bus,
     pub switches: Vec<ManagedSwitch>,
     pub slots: Vec<Slot>,
@@ -339,6 +340,20 @@ pub enum Transcode {
     Off,
 }
 
+/// What is kept of the journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    pub keep: Span,
+    pub cap: Size,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { keep: Span(Duration::from_secs(90 * 86_400)), cap: Size(4 << 30) }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bus {
@@ -347,6 +362,7 @@ pub struct Bus {
     pub mqtt_listen: SocketAddr,
     pub sparkplug: Sparkplug,
     pub nats: Nats,
+    pub catch_up: Rate,
 }
 
 impl Default for Bus {
@@ -356,6 +372,7 @@ impl Default for Bus {
             mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
             sparkplug: Sparkplug::Off,
             nats: Nats::Off,
+            catch_up: Rate(Some(1000)),
         }
     }
 }
@@ -573,6 +590,38 @@ impl FromStr for OrOff {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "off" { Ok(Self(None)) } else { text.parse().map(|span| Self(Some(span))) }
+    }
+}
+
+/// So many a second, or `off` for no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub Option<u32>);
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Rate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of events a second from 1 to 1000000, or off")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Rate, E> {
+                let rate = u32::try_from(number).ok().filter(|rate| (1..=1_000_000).contains(rate));
+                rate.map(|rate| Rate(Some(rate)))
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
+                match (text, text.parse()) {
+                    ("off", _) => Ok(Rate(None)),
+                    (_, Ok(number)) => self.visit_u64(number),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Number)
     }
 }
 

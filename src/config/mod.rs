@@ -10,6 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
@@ -37,7 +38,15 @@ pub struct Config {
     pub bus: bus::Settings,
     pub images: images::Settings,
     pub switches: switches::Settings,
+    pub events: Events,
     pub data: PathBuf,
+}
+
+/// What is kept of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Events {
+    pub keep: Duration,
+    pub cap_bytes: u64,
 }
 
 /// Finds the file: as named, or in the usual places.
@@ -132,6 +141,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         bus: bus(&file, &data)?,
         images: images_of(&file.images),
         switches: line::switches(&file)?,
+        events: Events { keep: file.events.keep.0, cap_bytes: file.events.cap.0 },
         data,
     })
 }
@@ -215,7 +225,8 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
         }
         Sparkplug::On(on) => Some(on.group.clone()),
     };
-    Ok(bus::Settings { rest: Some(format!("http://{}/api/v1", file.http.operators)), mqtt, sparkplug, nats })
+    let rest = Some(format!("http://{}/api/v1", file.http.operators));
+    Ok(bus::Settings { rest, mqtt, sparkplug, nats, catch_up: file.bus.catch_up.0 })
 }
 
 #[cfg(feature = "embedded-broker")]

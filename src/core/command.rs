@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::core::delivery::{EventsDiscard, EventsReplay, StationDrain};
 use crate::core::device::{Mac, Revision, Serial};
 use crate::core::image::Digest;
 use crate::core::job::{ImageAdd, JobName};
@@ -210,10 +211,14 @@ pub enum Order {
     RulesGet,
     RulesTest(RulesTest),
     StationInfo,
+    StationDrain(StationDrain),
+    StationResume,
+    EventsReplay(EventsReplay),
+    EventsDiscard(EventsDiscard),
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 30] = [
+pub const NAMES: [&str; 34] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -244,6 +249,10 @@ pub const NAMES: [&str; 30] = [
     "rules.get",
     "rules.test",
     "station.info",
+    "station.drain",
+    "station.resume",
+    "events.replay",
+    "events.discard",
 ];
 
 /// An image is named by its digest, or by a name that only one image has.
@@ -526,19 +535,28 @@ fn moment(pointer: &str, text: Option<String>) -> Result<Option<Timestamp>, Refu
     text.map(|text| text.parse().map_err(|wrong: String| Refusal::invalid(pointer, wrong))).transpose()
 }
 
-/// JSON with sorted keys and no spaces (after RFC 8785; our numbers are integers).
+/// RFC 8785: keys in the order of their UTF-16 units, no spaces, and one spelling of each number.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
             let mut sorted: Vec<_> = fields.iter().collect();
-            sorted.sort_by_key(|(key, _)| *key);
+            sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
             let inner: Vec<String> =
                 sorted.iter().map(|(key, value)| format!("{}:{}", json!(key), canonical(value))).collect();
             format!("{{{}}}", inner.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Number(number) => whole(number).map_or_else(|| number.to_string(), |whole| whole.to_string()),
         _ => value.to_string(),
     }
+}
+
+/// `1.0` and `1e0` are `1`, as far as a double tells whole numbers apart.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    let value = number.as_f64().filter(|_| number.is_f64())?;
+    // The bound makes the cast exact.
+    #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53")]
+    (value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0).then_some(value as i64)
 }
 
 impl Order {
@@ -574,6 +592,10 @@ impl Order {
             "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
             "rules.test" => Self::RulesTest(read(params)?),
             "station.info" => read::<Nothing>(params).map(|_| Self::StationInfo)?,
+            "station.drain" => Self::StationDrain(read(params)?),
+            "station.resume" => read::<Nothing>(params).map(|_| Self::StationResume)?,
+            "events.replay" => Self::EventsReplay(read(params)?),
+            "events.discard" => Self::EventsDiscard(read(params)?),
             _ => return Err(Refusal::new(400, "unknown_command", format!("/name: there is no command {name:?}"))),
         })
     }
@@ -592,6 +614,21 @@ impl Order {
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
+        )
+    }
+
+    /// What it is about has a revision, so that `if_match` says something.
+    pub const fn is_revised(&self) -> bool {
+        matches!(
+            self,
+            Self::ProjectUpdate(_)
+                | Self::ProjectActivate(_)
+                | Self::ProjectDeactivate(_)
+                | Self::ProjectDelete(_)
+                | Self::ProjectGet(_)
+                | Self::ScriptPut(_)
+                | Self::ScriptDelete(_)
+                | Self::RulesSet(_)
         )
     }
 

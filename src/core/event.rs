@@ -90,6 +90,18 @@ pub enum Event {
         /// Which alarm.
         code: String,
     },
+    /// They were deleted before this sink had read them: the journal has reached its size, or the sink was turned off.
+    #[serde(rename = "events.lost")]
+    EventsLost {
+        /// Which bus: `mqtt` or `nats`.
+        sink: String,
+        /// The first sequence that is gone.
+        from: u64,
+        /// The last one.
+        to: u64,
+        /// Why, for people.
+        reason: String,
+    },
     /// In the place of an event that a sink would not take for good.
     #[serde(rename = "events.deadlettered")]
     EventsDeadlettered {
@@ -99,6 +111,21 @@ pub enum Event {
         sequence: u64,
         /// Why, for people.
         reason: String,
+    },
+    /// No new sessions begin from now on.
+    #[serde(rename = "station.drained")]
+    StationDrained {
+        /// Who asked.
+        by: String,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// New sessions begin again.
+    #[serde(rename = "station.resumed")]
+    StationResumed {
+        /// Who asked.
+        by: String,
     },
 
     /// An image was taken in whole, decoded and hashed; devices can get it.
@@ -487,7 +514,10 @@ impl Event {
             Self::StationStopped { .. } => "station.stopped",
             Self::AlarmRaised { .. } => "station.alarm.raised",
             Self::AlarmCleared { .. } => "station.alarm.cleared",
+            Self::EventsLost { .. } => "events.lost",
             Self::EventsDeadlettered { .. } => "events.deadlettered",
+            Self::StationDrained { .. } => "station.drained",
+            Self::StationResumed { .. } => "station.resumed",
             Self::ImageAdded(_) => "image.added",
             Self::ImageRejected { .. } => "image.rejected",
             Self::ImageRemoved { .. } => "image.removed",

@@ -1,11 +1,12 @@
-//! Long work on an image: its file is fetched or comes in, then it is looked at. One row a job; the images room finds
-//! the open ones, does the work and reports.
+//! Long work: the file of an image is fetched or comes in, then it is looked at; events are sent again. One row a job;
+//! the room that does such work finds the open ones, does it and reports.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::command::{Actor, CommandId};
+use crate::core::command::{Actor, Command, CommandId};
+use crate::core::delivery::Replay;
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
 use crate::core::reply::{Reply, Status};
@@ -17,9 +18,9 @@ use crate::core::time::Timestamp;
 pub struct Job {
     /// Of the command that began it, or made by the station for an upload.
     pub id: CommandId,
-    /// `image.add` or `image.upload`.
+    /// `image.add`, `image.upload` or `events.replay`.
     pub kind: String,
-    /// Of the image.
+    /// Of the image, or of the sink.
     pub name: String,
     /// Where it is fetched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +46,9 @@ pub struct Job {
     /// By whom, if a command began it: whoever asked hears how it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// Of events that are sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
 }
 
 /// What of the command is needed at the end of its job.
@@ -54,6 +58,16 @@ pub struct Asked {
     pub transport: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+}
+
+impl Asked {
+    pub fn of(command: &Command) -> Self {
+        Self {
+            actor: command.actor.clone(),
+            transport: command.transport.as_str().to_owned(),
+            correlation_id: command.correlation_id.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,7 +97,11 @@ impl Job {
 
     /// What is done now: `fetch` the file, then `ingest` it.
     pub const fn stage(&self) -> &'static str {
-        if self.image.is_some() { "ingest" } else { "fetch" }
+        match (&self.replay, self.image) {
+            (Some(_), _) => "replay",
+            (None, Some(_)) => "ingest",
+            (None, None) => "fetch",
+        }
     }
 
     /// The word of the contract for where it stands.
@@ -144,6 +162,7 @@ impl Job {
             started_at: self.started_at,
             ended_at: self.ended_at,
             stage: self.stage().to_owned(),
+            replay: self.replay.clone(),
         })
     }
 }

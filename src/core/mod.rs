@@ -6,6 +6,7 @@ pub mod address;
 pub mod advice;
 pub mod boot;
 pub mod command;
+pub mod delivery;
 pub mod device;
 pub mod event;
 pub mod firmware;

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::core::command::{Command, CommandId};
+use crate::core::delivery::{Extent, SinkState};
 use crate::core::device::{BootIdentity, Facts, Mac, Serial};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Form, Image, ZeroMap};
@@ -155,6 +156,42 @@ pub enum Observation {
     Delivered {
         sink: String,
         seq: u64,
+    },
+    /// The buses that the configuration turns on; all others are off.
+    SinksNamed {
+        names: Vec<String>,
+    },
+    SinkChanged {
+        sink: String,
+        state: SinkState,
+        reason: Option<String>,
+    },
+    /// A sink will never take this event; `name` is its type.
+    DeadLettered {
+        sink: String,
+        seq: u64,
+        name: String,
+        reason: String,
+    },
+    /// A dead letter was sent again, and taken.
+    Redelivered {
+        sink: String,
+        seq: u64,
+    },
+    JournalMeasured(Extent),
+    /// Answers to commands from before need not be kept.
+    InboxAged {
+        before: Timestamp,
+    },
+    /// How far a replay is.
+    ReplayMoved {
+        job: CommandId,
+        reached: u64,
+        sent: u64,
+    },
+    ReplayEnded {
+        job: CommandId,
+        sent: u64,
     },
     /// A follower met something that somebody must act on. Raised once until it is cleared.
     AlarmRaised {

@@ -101,6 +101,18 @@ impl PartialEq for Life {
 
 impl Eq for Life {}
 
+impl Life {
+    /// The station's side of the image responses, as it was just seen.
+    pub fn flowed(&mut self, bytes: u64, open: u32, at: Timestamp) {
+        if bytes != self.image_bytes || open > self.open_images {
+            self.last_byte = at;
+        }
+        self.last_sign = at;
+        self.image_bytes = bytes;
+        self.open_images = open;
+    }
+}
+
 impl Session {
     /// Once a step was reported, another call for a script means that the device came back from a reboot.
     pub fn has_reported(&self) -> bool {

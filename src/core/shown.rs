@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::core::boot::Boot;
 use crate::core::command::CommandId;
+use crate::core::delivery::{Drained, Replay, SinkState};
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{FirmwarePlan, FirmwareSeen};
 use crate::core::image::{Digest, Image, Keeping};
@@ -209,8 +210,11 @@ pub struct JobShown {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// What is done now: `fetch` the file, then `ingest` it.
+    /// What is done now: `fetch` the file, then `ingest` it; or `replay`.
     pub stage: String,
+    /// Of events that are sent again: which, and how far that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
 }
 
 /// An image that can be written.
@@ -281,6 +285,12 @@ pub struct StationShown {
     pub open_sessions: usize,
     /// What somebody must act on: code and what to do.
     pub alarms: BTreeMap<String, String>,
+    /// No new sessions begin, by somebody's wish; null when they do.
+    pub drained: Option<Drained>,
+    /// What of the journal is kept.
+    pub journal: JournalShown,
+    /// Each bus, and how far it has read.
+    pub sinks: Vec<SinkShown>,
 }
 
 /// Which project a device would get, and why.
@@ -380,4 +390,39 @@ pub struct SlotShown {
 pub enum PowerState {
     On,
     Off,
+}
+
+/// A bus, and how far it has read the journal.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Sink")]
+pub struct SinkShown {
+    /// `mqtt` or `nats`.
+    pub name: String,
+    /// It is configured; one that is not keeps its place and holds nothing back.
+    pub enabled: bool,
+    /// Whether events go out.
+    pub state: SinkState,
+    /// In this state since.
+    pub since: Timestamp,
+    /// Everything up to this sequence is acknowledged or given up for good.
+    pub cursor: u64,
+    /// Events that wait for it.
+    pub backlog: u64,
+    /// Events that it would not take, and that nobody has dealt with.
+    pub dead_letters: usize,
+    /// Why it is down or stalled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What of the journal is kept.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Journal")]
+pub struct JournalShown {
+    /// Sequence of the oldest event that is kept, or will be.
+    pub oldest: u64,
+    /// Sequence of the newest event.
+    pub newest: u64,
+    /// What their bodies take, in bytes, as last measured.
+    pub bytes: u64,
 }

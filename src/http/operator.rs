@@ -19,7 +19,7 @@ use crate::core::session::Session;
 use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, firmware, images, slots, uploads};
+use crate::http::{auth, delivery, events, firmware, images, slots, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -61,6 +61,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/jobs/{id}/cancel", post(images::cancel))
         .merge(uploads::router())
         .merge(slots::router())
+        .merge(delivery::router())
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))

@@ -378,6 +378,7 @@ impl Images {
             begun_at: None,
             ended_at: None,
             asked: None,
+            replay: None,
         }
     }
 

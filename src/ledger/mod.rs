@@ -3,7 +3,9 @@
 
 mod clock;
 pub mod cloudevent;
+mod crash;
 mod follow;
+mod keeper;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,7 +22,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::core::command::{Command, Envelope, Reply, ReplyTo, Salutation};
+use crate::core::delivery::Delivery;
 use crate::core::floor::Settings;
+use crate::core::job::Job as LongJob;
 use crate::core::observation::Input;
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
@@ -30,7 +34,9 @@ use crate::ledger::writer::{Job, Writer};
 use crate::store::StoreError;
 
 pub use crate::ledger::clock::Clock;
+pub use crate::ledger::crash::crash_point;
 pub use crate::ledger::follow::Follower;
+pub use crate::ledger::keeper::{Keeper, Retention};
 pub use crate::ledger::read::{Counts, Due, SessionFilter};
 pub use crate::store::journal::Recorded;
 
@@ -93,6 +99,8 @@ pub struct Ledger {
     news: watch::Receiver<u64>,
     telemetry: broadcast::Sender<Telemetry>,
     job_progress: broadcast::Sender<JobProgress>,
+    delivery: watch::Receiver<Arc<Delivery>>,
+    replays: watch::Receiver<Arc<Vec<LongJob>>>,
     tenants: Tenants,
     healthy: Arc<AtomicBool>,
     readers: Readers,
@@ -124,6 +132,8 @@ impl Ledger {
         let floor = crate::store::tables::load(&connection, settings, clock.now())?;
         let seq = crate::store::journal::newest(&connection)?;
         let (announce, news) = watch::channel(seq);
+        let (shown, delivery) = watch::channel(Arc::new(floor.delivery().clone()));
+        let (open, replays) = watch::channel(Arc::new(floor.replays()));
         let writer = Writer {
             connection,
             floor,
@@ -132,6 +142,8 @@ impl Ledger {
             identity: Arc::clone(&identity),
             telemetry: telemetry.clone(),
             job_progress: job_progress.clone(),
+            delivery: shown,
+            replays: open,
             tenants: Arc::clone(&tenants),
             healthy: Arc::clone(&healthy),
             clock: clock.clone(),
@@ -140,7 +152,10 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((Self { jobs, news, telemetry, job_progress, tenants, healthy, readers, identity, clock }, thread))
+        Ok((
+            Self { jobs, news, telemetry, job_progress, delivery, replays, tenants, healthy, readers, identity, clock },
+            thread,
+        ))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -192,6 +207,22 @@ impl Ledger {
     /// The sequence number of the newest event.
     pub fn newest(&self) -> u64 {
         *self.news.borrow()
+    }
+
+    /// Sinks, their cursors and states, and what is kept of the journal, as of the last commit.
+    pub fn delivery(&self) -> Arc<Delivery> {
+        let mut delivery = Arc::clone(&self.delivery.borrow());
+        // It is told anew when a sink moves; events may have come since.
+        let newest = self.newest();
+        if delivery.newest < newest {
+            Arc::make_mut(&mut delivery).newest = newest;
+        }
+        delivery
+    }
+
+    /// The open replays, now and whenever one begins or ends.
+    pub fn replays(&self) -> watch::Receiver<Arc<Vec<LongJob>>> {
+        self.replays.clone()
     }
 
     /// Progress of running steps, lossy by nature.

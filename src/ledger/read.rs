@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+use crate::core::delivery::Replay;
 use crate::core::device::{Mac, Serial};
 use crate::core::firmware::Firmware;
 use crate::core::floor::Device;
@@ -19,8 +20,11 @@ use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline};
+use crate::store::{
+    StoreError, delivery, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline,
+};
 
+pub use crate::store::delivery::DeadLetter;
 pub use crate::store::query::{Counts, SessionFilter};
 pub use crate::store::replies::Due;
 pub use crate::store::scripts::Output;
@@ -67,11 +71,6 @@ impl Ledger {
     pub async fn cursor(&self, sink: &str) -> Result<u64, SubmitError> {
         let sink = sink.to_owned();
         self.readers.ask(move |connection| outbox::cursor(connection, &sink)).await
-    }
-
-    /// Every sink that ever was, with its cursor.
-    pub async fn cursors(&self) -> Result<Vec<(String, u64)>, SubmitError> {
-        self.readers.ask(outbox::cursors).await
     }
 
     /// The number of the newest Sparkplug connection, if there ever was one.
@@ -136,9 +135,21 @@ impl Ledger {
         self.readers.ask(images::open_sessions).await
     }
 
-    /// Long work that has not ended, the oldest first.
+    /// Long work on images that has not ended, the oldest first.
     pub async fn open_jobs(&self) -> Result<Vec<Job>, SubmitError> {
-        self.readers.ask(images::open_jobs).await
+        let mut jobs = self.readers.ask(images::open_jobs).await?;
+        jobs.retain(|job| job.replay.is_none());
+        Ok(jobs)
+    }
+
+    /// The next events of a replay after one, whatever their type.
+    pub async fn select(&self, after: u64, replay: Replay, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
+        self.readers.ask(move |connection| journal::select(connection, after, &replay, limit)).await
+    }
+
+    /// What a sink would not take and nobody has dealt with, the oldest first, after one.
+    pub async fn dead_letters(&self, sink: String, after: u64, limit: u32) -> Result<Vec<DeadLetter>, SubmitError> {
+        self.readers.ask(move |connection| delivery::dead_letters(connection, &sink, after, limit)).await
     }
 
     pub async fn newest_jobs(&self, limit: u32) -> Result<Vec<Job>, SubmitError> {

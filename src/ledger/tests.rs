@@ -1,5 +1,7 @@
 //! The ledger with a real database and a clock moved by hand.
 
+mod delivery;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -9,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::core::address::Pool;
 use crate::core::command::{Envelope, Status, Transport};
+use crate::core::delivery::{Extent, SinkState};
 use crate::core::device::{BootIdentity, Facts, Family, Mac, Serial8};
 use crate::core::firmware::{Chip, Firmware, FirmwareSeen};
 use crate::core::floor::{Deadlines, Settings};
@@ -333,13 +336,32 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
             bootconf: format!("A={}\n", a % 3),
             sha256: Digest::new([1; 32]),
         },
+        17 => Observation::SinksNamed { names: vec![["mqtt", "nats"][usize::from(b % 2)].to_owned()] },
+        18 => Observation::SinkChanged {
+            sink: "mqtt".to_owned(),
+            state: [SinkState::Up, SinkState::Stalled][usize::from(b % 2)],
+            reason: (b % 3 == 0).then(|| "x".to_owned()),
+        },
+        19 => Observation::DeadLettered {
+            sink: ["mqtt", "nats"][usize::from(a % 2)].to_owned(),
+            seq: u64::from(b % 8),
+            name: "device.started".to_owned(),
+            reason: "x".to_owned(),
+        },
+        20 => Observation::Redelivered { sink: "mqtt".to_owned(), seq: u64::from(b % 8) },
+        21 => Observation::JournalMeasured(Extent {
+            aged: u64::from(b % 16),
+            oldest_rows: u64::from(b % 16),
+            cap_bytes: 1000,
+            ..Extent::default()
+        }),
         _ => return Input::Tick,
     })
 }
 
 proptest! {
     #[test]
-    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..17, any::<u8>(), any::<u8>()), 1..60)) {
+    fn the_tables_say_what_the_floor_knows(walk in prop::collection::vec((0u8..23, any::<u8>(), any::<u8>()), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::by_hand(START);
         let connection = crate::store::open(&folder.path().join("x.db")).unwrap();

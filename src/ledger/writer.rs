@@ -11,9 +11,11 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::core::command::{Command, Reply};
+use crate::core::command::{Command, Order, Reply};
+use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::floor::{Fact, Floor, Note};
+use crate::core::job::Job as LongJob;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
@@ -22,9 +24,9 @@ use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
-use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
+use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants, crash_point};
 use crate::store::inbox::{self, Answered};
-use crate::store::{StoreError, journal, replies, scripts, tables};
+use crate::store::{StoreError, delivery, journal, replies, scripts, tables};
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
@@ -47,6 +49,9 @@ pub struct Writer {
     pub identity: Arc<Identity>,
     pub telemetry: broadcast::Sender<Telemetry>,
     pub job_progress: broadcast::Sender<JobProgress>,
+    pub delivery: watch::Sender<Arc<Delivery>>,
+    /// The open ones.
+    pub replays: watch::Sender<Arc<Vec<LongJob>>>,
     pub tenants: Tenants,
     pub healthy: Arc<AtomicBool>,
     pub clock: Clock,
@@ -65,6 +70,11 @@ struct Draft {
     alarms: BTreeSet<String>,
     rules: bool,
     slots: bool,
+    drained: bool,
+    /// Sinks or the extent of the journal.
+    delivery: bool,
+    /// A replay.
+    replays: bool,
     scripts: BTreeSet<ScriptId>,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
@@ -90,18 +100,38 @@ impl Draft {
         self.alarms.extend(touched.alarm);
         self.rules |= touched.rules;
         self.slots |= touched.slots;
+        self.drained |= touched.drained;
         self.scripts.extend(touched.script);
         if let Fact::Note(note) = fact {
+            self.delivery |= is_delivery(note);
+            self.replays |= matches!(note, Note::Job(job) if job.replay.is_some());
             self.notes.push(note.clone());
         }
     }
+}
+
+const fn is_delivery(note: &Note) -> bool {
+    matches!(
+        note,
+        Note::CursorMoved { .. }
+            | Note::SinkSet { .. }
+            | Note::DeadLetter { .. }
+            | Note::DeadLetterGone { .. }
+            | Note::JournalPruned { .. }
+            | Note::JournalMeasured { .. }
+    )
 }
 
 /// Signs of life stay in memory.
 const fn is_row(note: &Note) -> bool {
     !matches!(
         note,
-        Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. } | Note::Progress { .. }
+        Note::Sign { .. }
+            | Note::Flow { .. }
+            | Note::Contested { .. }
+            | Note::Settled { .. }
+            | Note::Progress { .. }
+            | Note::JournalMeasured { .. }
     )
 }
 
@@ -123,6 +153,8 @@ impl Writer {
             identity: Arc::new(identity),
             telemetry: broadcast::channel(1).0,
             job_progress: broadcast::channel(1).0,
+            delivery: watch::channel(Arc::default()).0,
+            replays: watch::channel(Arc::default()).0,
             tenants: Tenants::default(),
             healthy: Arc::new(AtomicBool::new(true)),
             clock,
@@ -166,7 +198,14 @@ impl Writer {
                 if !draft.is_empty() {
                     self.healthy.store(true, Ordering::Relaxed);
                 }
+                let told = !draft.events.is_empty();
+                if told {
+                    crash_point("commit");
+                }
                 self.after(&draft);
+                if told {
+                    crash_point("reply");
+                }
                 for (reply, result) in replies {
                     // Whoever asked may have gone; what happened, happened.
                     let _ = reply.send(result);
@@ -197,7 +236,8 @@ impl Writer {
         match input {
             Input::Commanded(command) => self.command(command, draft, now),
             Input::Observed(_) | Input::Tick => {
-                let receipt = self.carry_out(input, draft, now, &Cause::default()).map_err(SubmitError::Refused)?;
+                let cause = self.cause_of(input);
+                let receipt = self.carry_out(input, draft, now, &cause).map_err(SubmitError::Refused)?;
                 if let Input::Observed(Observation::Progressed { session, step, bytes, .. }) = input {
                     draft.telemetry.extend(self.telemetry_of(*session, *step, *bytes, now));
                 }
@@ -234,6 +274,15 @@ impl Writer {
         }
         draft.events.extend(events.iter().cloned());
         Ok(Receipt { events, answer: decision.answer })
+    }
+
+    /// What a job of a command comes to follows from the command.
+    fn cause_of(&self, input: &Input) -> Cause {
+        let Input::Observed(observation) = input else { return Cause::default() };
+        self.floor.cause_of(observation).map_or_else(Cause::default, |job| Cause {
+            command_id: Some(job.id.to_string()),
+            correlation_id: job.asked.as_ref().and_then(|asked| asked.correlation_id.clone()),
+        })
     }
 
     /// The inbox is asked first: same id and content, same answer, no second effect.
@@ -305,6 +354,9 @@ impl Writer {
         if draft.slots {
             tables::save_slots(&transaction, self.floor.slots())?;
         }
+        if draft.drained {
+            delivery::save_drained(&transaction, self.floor.delivery().drained.as_ref())?;
+        }
         for id in &draft.images {
             tables::save_image(&transaction, *id, self.floor.image(id))?;
         }
@@ -349,6 +401,12 @@ impl Writer {
         }
         if !draft.projects.is_empty() {
             self.update_projects();
+        }
+        if draft.delivery || draft.drained {
+            self.delivery.send_replace(Arc::new(self.floor.delivery().clone()));
+        }
+        if draft.replays {
+            self.replays.send_replace(Arc::new(self.floor.replays()));
         }
         if !draft.events.is_empty() {
             self.announce.send_replace(self.seq);
@@ -437,7 +495,12 @@ impl Writer {
             Input::Observed(Observation::Progressed { session, .. } | Observation::ImageFlow { session, .. }) => {
                 self.warm_session(*session)
             }
-            Input::Commanded(command) => command.order.device().map_or(Ok(()), |mac| self.warm_device(mac)),
+            Input::Commanded(command) => {
+                if matches!(command.order, Order::EventsReplay(_)) {
+                    self.floor.learn_oldest_at(journal::oldest_at(&self.connection)?);
+                }
+                command.order.device().map_or(Ok(()), |mac| self.warm_device(mac))
+            }
             Input::Observed(_) | Input::Tick => Ok(()),
         }
     }

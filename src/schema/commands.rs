@@ -7,6 +7,7 @@ use crate::core::command::{
     DeviceAssign, DeviceName, FirmwareAdd, FirmwareName, ImageName, NAMES, Nothing, ProjectCreate, ProjectName,
     ProjectUpdate, Reply, Request, RulesSet, RulesTest, ScriptName, ScriptPut, SlotPower, SlotWord,
 };
+use crate::core::delivery::{EventsDiscard, EventsReplay, StationDrain};
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
 use crate::core::job::{ImageAdd, JobName};
@@ -17,7 +18,8 @@ use crate::core::script::Script;
 use crate::core::shown::{JobShown, ListedImage, RulesTested, SlotShown, StationShown};
 use crate::schema::document::{Document, Side, reads, writes};
 use crate::schema::results::{
-    Aborted, Assigned, Authorized, FirmwareRequested, ListOf, OneDevice, OneOf, PowerAsked, Unassigned,
+    Aborted, Assigned, Authorized, Discarded, DrainedOrNot, FirmwareRequested, ListOf, OneDevice, OneOf, PowerAsked,
+    Unassigned,
 };
 use crate::schema::story::Story;
 use crate::schema::{NAMESPACE, Published};
@@ -162,6 +164,20 @@ pub const ROWS: &[Row] = &[
         of::<RulesTested>,
     ),
     row("station.info", "Shows the station at a glance.", of::<Nothing>, of::<StationShown>),
+    row(
+        "station.drain",
+        "Begins no new sessions until `station.resume`; those that run go on. Devices are told to come again.",
+        of::<StationDrain>,
+        of::<DrainedOrNot>,
+    ),
+    row("station.resume", "Begins new sessions again.", of::<Nothing>, of::<DrainedOrNot>),
+    row(
+        "events.replay",
+        "Sends events again to a bus, with their id and sequence. Answered `accepted` at once; a job tells how far it is.",
+        of::<EventsReplay>,
+        one::<JobShown>,
+    ),
+    row("events.discard", "Gives up events that a bus would not take.", of::<EventsDiscard>, of::<Discarded>),
 ];
 
 pub fn published(story: &Story, missing: &mut Vec<String>) -> Vec<Published> {

@@ -3,6 +3,7 @@
 
 use schemars::JsonSchema;
 
+use crate::core::delivery::Drained;
 use crate::core::device::Mac;
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
@@ -138,4 +139,25 @@ pub struct FirmwareRequested {
     name: String,
     /// Below the import folder of the station.
     path: String,
+}
+
+/// Whether the station begins new sessions.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct DrainedOrNot {
+    /// Since when, and by whom; null when it does.
+    drained: Option<Drained>,
+    /// Sessions that still run.
+    #[serde(default)]
+    open_sessions: Option<u64>,
+}
+
+/// What was given up.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct Discarded {
+    /// Of which bus.
+    sink: String,
+    /// How many.
+    discarded: u64,
 }

@@ -1,13 +1,11 @@
 //! Schemas of what is kept or sent beside the events: presence, the birth certificate, jobs, progress. Never derive money
 //! from them.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::bus::birth::{Absence, Info, Presence, Session, Sink};
+use crate::bus::birth::{Absence, Info, Presence, Session};
 use crate::core::shown::JobShown;
 use crate::core::view::Telemetry;
 use crate::schema::document::{Document, Side, writes};
@@ -20,13 +18,12 @@ pub fn published(story: &Story) -> Vec<Published> {
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("what the station writes is JSON");
     let mut presence = state::<Presence<'_>>("presence", "state/presence", read(&session.online()));
     presence.schema["examples"] = json!([presence.example, read(&session.offline(Absence::ConnectionLost))]);
-    let sinks = BTreeMap::from([("mqtt".to_owned(), Sink { acknowledged: story.newest(), backlog: 0 })]);
     vec![
         presence,
         state::<Info<'_>>(
             "info",
             "state/info",
-            json!(Info::of(story.identity(), "b-55", (story.newest(), sinks), Some("http://127.0.0.1:8080"))),
+            json!(Info::of(story.identity(), "b-55", story.delivery(), Some("http://127.0.0.1:8080"))),
         ),
         state::<JobShown>("job", "GET /api/v1/jobs/{id}", story.job()),
         state::<Telemetry>("telemetry", "telemetry/device/{mac}", json!(story.telemetry())),

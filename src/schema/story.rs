@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::core::address::Pool;
 use crate::core::command::{Command, Envelope, Reply, Status, Transport};
+use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Deadlines, Fact, Floor, Settings};
@@ -85,8 +86,8 @@ impl Story {
         &self.identity
     }
 
-    pub const fn newest(&self) -> u64 {
-        self.seq
+    pub fn delivery(&self) -> &Delivery {
+        self.floor.delivery()
     }
 
     /// The fullest event of this name.

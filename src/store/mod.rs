@@ -1,5 +1,6 @@
 //! The paper: one SQLite file. Rows in, rows out; what they mean is decided elsewhere.
 
+pub mod delivery;
 pub mod images;
 pub mod inbox;
 pub mod journal;
@@ -7,7 +8,10 @@ pub mod outbox;
 pub mod query;
 pub mod replies;
 pub mod scripts;
+pub mod snapshot;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 
 use std::path::{Path, PathBuf};
@@ -16,12 +20,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
     include_str!("migration/004.sql"),
     include_str!("migration/005.sql"),
+    include_str!("migration/006.sql"),
     include_str!("migration/007.sql"),
 ];
 
@@ -108,26 +113,4 @@ pub enum StoreError {
     /// A row does not read as what was written into it.
     #[error("damaged row in table {table}: {what}")]
     Damaged { table: &'static str, what: String },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_of_a_newer_version_is_refused_with_its_number() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
-        open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        let error = open(&path).unwrap_err().to_string();
-        assert!(error.contains("version 99") && error.contains(&format!("up to {}", MIGRATIONS.len())), "{error}");
-    }
-
-    #[test]
-    fn the_epoch_stays_over_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
-        assert_eq!(epoch(&open(&path).unwrap(), "one").unwrap(), "one");
-        assert_eq!(epoch(&open(&path).unwrap(), "two").unwrap(), "one");
-    }
 }

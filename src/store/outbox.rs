@@ -23,12 +23,6 @@ pub fn cursor(connection: &Connection, sink: &str) -> Result<u64, StoreError> {
     Ok(seq.map_or(0, count))
 }
 
-pub fn cursors(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
-    let mut statement = connection.prepare("SELECT name, acked_seq FROM sink")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, count(row.get(1)?))))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
 /// The number of the newest Sparkplug connection.
 pub fn count_birth(connection: &Connection, number: u8) -> Result<(), StoreError> {
     connection

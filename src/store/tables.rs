@@ -20,7 +20,7 @@ use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, images as image_rows, outbox, replies, scripts, timeline};
+use crate::store::{StoreError, delivery, images as image_rows, outbox, replies, scripts, timeline};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -52,9 +52,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         let (code, detail) = row?;
         floor.learn_alarm(code, detail);
     }
-    for (sink, seq) in outbox::cursors(connection)? {
-        floor.learn_cursor(sink, seq);
-    }
+    floor.learn_delivery(delivery::load(connection)?);
     for mut session in sessions(connection, "WHERE outcome IS NULL", [])? {
         // The station was away, not the device: its silence is counted from now.
         session.life = Life { last_sign: now, last_byte: now, ..Life::default() };
@@ -424,11 +422,17 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         Note::CursorMoved { sink, seq } => outbox::save(connection, sink, *seq, at),
         Note::BirthCounted { number } => outbox::count_birth(connection, *number),
         Note::ReplyDelivered { n } => replies::delivered(connection, *n),
+        Note::SinkSet { .. }
+        | Note::DeadLetter { .. }
+        | Note::DeadLetterGone { .. }
+        | Note::JournalPruned { .. }
+        | Note::InboxAged { .. } => delivery::save(connection, note, at),
         Note::Job(_) | Note::Kept { .. } | Note::Zeros { .. } => image_rows::save(connection, note),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }
         | Note::Fetched { .. }
         | Note::ConsoleHeard { .. }
+        | Note::JournalMeasured { .. }
         | Note::Contested { .. }
         | Note::Settled { .. }
         | Note::BootWarned { .. }

@@ -27,6 +27,8 @@ pub struct TestAgent {
     pub mqtt: Option<SocketAddr>,
     child: Option<Child>,
     lines: Receiver<String>,
+    /// The binary, perhaps from inside a namespace.
+    launch: Box<dyn Fn(&Path) -> Command>,
 }
 
 /// Runs the binary with a configuration that is expected to be refused: exit code and what it said.
@@ -54,20 +56,26 @@ pub fn config(folder: &Path, ports: [u16; 3], bus: &str) -> PathBuf {
 
 impl TestAgent {
     pub fn start(bus: &str) -> Self {
+        Self::start_by(bus, |_| Command::new(env!("CARGO_BIN_EXE_bootline")))
+    }
+
+    /// Starts it by a command that names the binary.
+    pub fn start_by(bus: &str, launch: impl Fn(&Path) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("bootfiles")).unwrap();
         config(folder.path(), [0; 3], bus);
-        let mut agent = Self::begin(folder);
+        let mut agent = Self::begin(folder, Box::new(launch));
         agent.await_bound();
         // From now on it comes back where it was.
         config(agent.folder.path(), [agent.operators.port(), agent.devices.port(), agent.tftp.port()], bus);
         agent
     }
 
-    fn begin(folder: TempDir) -> Self {
+    fn begin(folder: TempDir, launch: Box<dyn Fn(&Path) -> Command>) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, lines) = spawn(folder.path());
-        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child: Some(child), lines }
+        let (child, lines) = run(launch(folder.path()), folder.path());
+        let child = Some(child);
+        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child, lines, launch }
     }
 
     /// Reads the log until the agent says where it listens and that it is ready.
@@ -97,9 +105,23 @@ impl TestAgent {
     }
 
     pub fn restart(&mut self) {
-        let (child, lines) = spawn(self.folder.path());
+        self.restart_with(&[]);
+    }
+
+    /// With more in its environment.
+    pub fn restart_with(&mut self, environment: &[(&str, &str)]) {
+        let mut command = (self.launch)(self.folder.path());
+        command.envs(environment.iter().copied());
+        let (child, lines) = run(command, self.folder.path());
         (self.child, self.lines) = (Some(child), lines);
         self.await_bound();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn await_end(&mut self) -> ExitStatus {
+        // The pipe of its log closes with it.
+        while self.lines.recv_timeout(2 * PATIENCE).is_ok() {}
+        self.child.take().expect("it ran").wait().unwrap()
     }
 
     /// Tells it to stop and waits for it.
@@ -148,6 +170,18 @@ impl TestAgent {
         assert_eq!(answer.status, 201, "{}", answer.text());
     }
 
+    /// Finishes, and goes on with what it has left in its folder.
+    pub fn finish_keeping(self, go_on: impl FnOnce(&Path)) {
+        let kept = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder.path()).unwrap().flatten() {
+            if entry.path().is_file() {
+                fs::copy(entry.path(), kept.path().join(entry.file_name())).unwrap();
+            }
+        }
+        self.finish();
+        go_on(kept.path());
+    }
+
     /// The laws that hold at the end of every test: contiguous sequences, one outcome a session, a stop in order.
     pub fn finish(mut self) {
         let events = self.events();
@@ -170,10 +204,6 @@ impl Drop for TestAgent {
 
 pub fn sequence(event: &Value) -> u64 {
     event["sequence"].as_str().unwrap().parse().unwrap()
-}
-
-fn spawn(folder: &Path) -> (Child, Receiver<String>) {
-    run(Command::new(env!("CARGO_BIN_EXE_bootline")), folder)
 }
 
 /// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.

@@ -29,25 +29,30 @@ pub struct Mosquitto {
 
 impl Mosquitto {
     pub fn start() -> Self {
-        Self::start_by(|program| Command::new(program))
+        Self::start_with("")
+    }
+
+    /// With one more line of configuration.
+    pub fn start_with(line: &str) -> Self {
+        Self::set_up(100_000, line, |program| Command::new(program))
     }
 
     pub fn start_by(command: impl Fn(&str) -> Command + 'static) -> Self {
-        Self::start_with(100_000, command)
+        Self::set_up(100_000, "", command)
     }
 
     /// With so many messages at most that wait for one reader; what comes on top is dropped.
     pub fn start_holding(queue: u32) -> Self {
-        Self::start_with(queue, |program| Command::new(program))
+        Self::set_up(queue, "", |program| Command::new(program))
     }
 
-    fn start_with(queue: u32, command: impl Fn(&str) -> Command + 'static) -> Self {
+    fn set_up(queue: u32, line: &str, command: impl Fn(&str) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         // As root it would become the user mosquitto, who could not write here.
         let user = User::from_uid(getuid()).unwrap().map_or_else(|| "root".to_owned(), |user| user.name);
         let text = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages {queue}\nuser {user}\n",
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\nmax_queued_messages {queue}\nuser {user}\n{line}\n",
             folder.path().display()
         );
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
@@ -89,6 +94,16 @@ impl Mosquitto {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Sends one message as a person would.
+    pub fn publish(&self, topic: &str, message: &str) {
+        let port = self.port.to_string();
+        let sent = (self.command)("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-q", "1", "-t", topic, "-m", message])
+            .status()
+            .expect("mosquitto_pub is installed");
+        assert!(sent.success(), "{sent}");
     }
 
     /// A durable subscriber that is there before anything is sent.

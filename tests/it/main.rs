@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
 mod agent;
+mod backup;
 mod board;
 mod bootfiles;
 mod broker;
@@ -10,7 +11,10 @@ mod cage;
 mod chaos;
 mod check;
 mod contract;
+mod crash;
+mod delivery;
 mod demo;
+mod disk;
 mod erp;
 mod errors;
 mod firmware;

@@ -36,7 +36,7 @@ impl Power {
 }
 
 /// A device that goes on until the station has said that it is done.
-fn persist(board: &FakeBoard, power: &Power) {
+pub fn persist(board: &FakeBoard, power: &Power) {
     let start = Instant::now();
     loop {
         assert!(start.elapsed() < 4 * PATIENCE, "{} never got done", board.mac);

@@ -91,7 +91,7 @@ impl<'a> Board<'a> {
         }
         if self.info_at.elapsed() >= INFO_PACE {
             self.info_at = Instant::now();
-            self.show(self.topics.info(), self.birth.info().await, None).await?;
+            self.show(self.topics.info(), self.birth.info(), None).await?;
         }
         Ok(())
     }

@@ -159,7 +159,7 @@ impl Desk {
     /// Subscribes (whatever the broker says it remembers), then tells what can be asked here, then that we are here.
     async fn announce(&self, client: &AsyncClient, granted: Granted, session: &Session) -> Result<bool, Lost> {
         let hears = self.subscribe(client, granted).await?;
-        letter::state(client, self.topics.info(), self.birth.info().await, None).await?;
+        letter::state(client, self.topics.info(), self.birth.info(), None).await?;
         letter::state(client, self.topics.presence(), session.online(), None).await?;
         Ok(hears)
     }

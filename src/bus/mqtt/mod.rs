@@ -165,7 +165,8 @@ fn bracketed(host: &str) -> String {
 }
 
 /// Serves a broker until `stop`. A broker that is away is normal.
-pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birth, stop: CancellationToken) {
+pub async fn run(settings: Settings, source: relay::Source, topics: Topics, birth: Birth, stop: CancellationToken) {
+    let ledger = source.ledger.clone();
     let station = ledger.identity().station.clone();
     let (born, birth_seen) = watch::channel(false);
     let (alarms, raised) = mpsc::channel(ALARMS);
@@ -179,7 +180,7 @@ pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birt
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();
     let events = async {
-        relay::run(SINK, ledger.clone(), outlet, stop.clone()).await;
+        relay::run(SINK, source, outlet, stop.clone()).await;
         farewell.cancel();
     };
     tokio::join!(

@@ -163,7 +163,7 @@ impl Board {
     }
 
     async fn presence(&self, kv: &Kv, session: &Session) -> Result<(), Trouble> {
-        kv.put(STATIONS, &format!("{}.info", self.station), self.birth.info().await).await?;
+        kv.put(STATIONS, &format!("{}.info", self.station), self.birth.info()).await?;
         kv.put(STATIONS, &self.station, session.online()).await
     }
 

@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::birth::Birth;
 use crate::bus::relay;
 use crate::bus::topic::Subjects;
-use crate::ledger::Ledger;
 
 pub use crate::bus::nats::settings::{AGAIN, ClientCertificate, Login, Settings, SettingsError, Tls};
 
@@ -29,7 +28,8 @@ pub use crate::bus::nats::settings::{AGAIN, ClientCertificate, Login, Settings, 
 pub const SINK: &str = "nats";
 
 /// Serves a server until `stop`. A server that is away is normal.
-pub async fn run(settings: Settings, ledger: Ledger, subjects: Subjects, birth: Birth, stop: CancellationToken) {
+pub async fn run(settings: Settings, source: relay::Source, subjects: Subjects, birth: Birth, stop: CancellationToken) {
+    let ledger = source.ledger.clone();
     let station = ledger.identity().station.clone();
     let stored = Arc::new(AtomicU64::new(0));
     let outlet = outlet::Outlet::new(settings.clone(), &station, subjects.clone(), Arc::clone(&stored));
@@ -37,7 +37,7 @@ pub async fn run(settings: Settings, ledger: Ledger, subjects: Subjects, birth: 
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();
     let events = async {
-        relay::run(SINK, ledger, outlet, stop.clone()).await;
+        relay::run(SINK, source, outlet, stop.clone()).await;
         farewell.cancel();
     };
     tokio::join!(events, desk.run(farewell.clone()));

@@ -7,6 +7,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::core::delivery::SinkState;
 use crate::core::observation::{Input, Observation};
 use crate::ledger::{Ledger, SubmitError};
 
@@ -55,6 +56,37 @@ pub async fn positions(sink: &str, ledger: &Ledger, mut reached: watch::Receiver
             }
         }
     }
+}
+
+/// Writes down how a sink fares, always the newest only, until the relay is gone.
+pub async fn states(sink: &str, ledger: &Ledger, mut told: watch::Receiver<State>) {
+    while told.changed().await.is_ok() {
+        let state = told.borrow_and_update().clone();
+        let State { state: now, reason } = state.clone();
+        let changed = Observation::SinkChanged { sink: sink.to_owned(), state: now, reason };
+        let written = match ledger.submit(Input::Observed(changed)).await {
+            Ok(_) => true,
+            Err(SubmitError::Closed) => return,
+            Err(error) => {
+                warn!(sink, %error, "cannot write down how the sink fares");
+                false
+            }
+        };
+        // A broker that comes and goes ten times a second is not worth ten commits.
+        if timeout(RETRY, told.wait_for(|_| false)).await.is_ok() {
+            return; // The relay is gone.
+        }
+        if !written || *told.borrow() != state {
+            told.mark_changed();
+        }
+    }
+}
+
+/// How a sink fares, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub state: SinkState,
+    pub reason: Option<String>,
 }
 
 /// Hands alarms to the ledger until the relay is gone.

@@ -9,6 +9,8 @@ use crate::ledger::Recorded;
 pub struct Line {
     /// Everything up to here is acknowledged or given up for good.
     cursor: u64,
+    /// Everything that is sent again up to here is acknowledged.
+    again: u64,
     room: usize,
     window: VecDeque<Slot>,
     waiting: VecDeque<Recorded>,
@@ -17,16 +19,49 @@ pub struct Line {
 #[derive(Debug)]
 struct Slot {
     seq: u64,
+    /// The type of a new event.
+    name: String,
+    lane: Lane,
     settled: bool,
+}
+
+/// News move the cursor; what is sent again lies behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    News,
+    Again,
 }
 
 impl Line {
     pub fn new(cursor: u64, room: usize) -> Self {
-        Self { cursor, room: room.max(1), window: VecDeque::new(), waiting: VecDeque::new() }
+        Self { cursor, again: 0, room: room.max(1), window: VecDeque::new(), waiting: VecDeque::new() }
     }
 
     pub const fn cursor(&self) -> u64 {
         self.cursor
+    }
+
+    pub const fn again(&self) -> u64 {
+        self.again
+    }
+
+    /// The last event that is on its way or settled.
+    pub fn sent(&self) -> u64 {
+        self.window.iter().rev().find(|slot| slot.lane == Lane::News).map_or(self.cursor, |slot| slot.seq)
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.window.len() < self.room
+    }
+
+    /// An event that is sent again takes a place of the window.
+    pub fn admit(&mut self, seq: u64) {
+        self.window.push_back(Slot { seq, name: String::new(), lane: Lane::Again, settled: false });
+    }
+
+    /// Something that is sent again is on the way.
+    pub fn is_repeating(&self) -> bool {
+        self.window.iter().any(|slot| slot.lane == Lane::Again)
     }
 
     /// More events, in order.
@@ -36,12 +71,22 @@ impl Line {
 
     /// Takes the next event into the window, if it has room.
     pub fn step(&mut self) -> Option<Recorded> {
-        if self.window.len() >= self.room {
+        if !self.has_room() {
             return None;
         }
         let event = self.waiting.pop_front()?;
-        self.window.push_back(Slot { seq: event.seq, settled: false });
+        self.window.push_back(Slot { seq: event.seq, name: event.name.clone(), lane: Lane::News, settled: false });
         Some(event)
+    }
+
+    /// Which of the two an event on its way is.
+    pub fn lane(&self, seq: u64) -> Option<Lane> {
+        self.window.iter().find(|slot| slot.seq == seq).map(|slot| slot.lane)
+    }
+
+    /// The type of an event on its way.
+    pub fn name(&self, seq: u64) -> Option<&str> {
+        self.window.iter().find(|slot| slot.seq == seq).map(|slot| slot.name.as_str())
     }
 
     /// Marks an event as done. The cursor moves only over a front without gaps.
@@ -50,7 +95,10 @@ impl Line {
             slot.settled = true;
         }
         while let Some(slot) = self.window.pop_front_if(|slot| slot.settled) {
-            self.cursor = slot.seq;
+            match slot.lane {
+                Lane::News => self.cursor = slot.seq,
+                Lane::Again => self.again = slot.seq,
+            }
         }
     }
 
@@ -82,6 +130,21 @@ mod tests {
             subject: "dca632000001".to_owned(),
             occurred: Timestamp::from_millis(0),
             body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_takes_room_and_never_moves_the_cursor() {
+        let mut line = Line::new(10, 3);
+        line.extend((11..=20).map(event).collect());
+        assert_eq!(line.step().map(|event| event.seq), Some(11));
+        line.admit(4);
+        assert_eq!((line.sent(), line.has_room(), line.is_repeating()), (11, true, true));
+        assert_eq!(line.step().map(|event| event.seq), Some(12));
+        assert!(line.step().is_none());
+        for (acknowledged, cursor, again) in [(12, 10, 0), (11, 11, 0), (4, 12, 4)] {
+            line.settle(acknowledged);
+            assert_eq!((line.cursor(), line.again()), (cursor, again), "after {acknowledged}");
         }
     }
 

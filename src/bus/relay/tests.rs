@@ -94,12 +94,19 @@ fn journal(count: u64, sizes: BTreeMap<u64, usize>) -> Journal {
             stream::iter(batches).chain(stream::pending()).boxed()
         }),
         newest: Box::new(move || count),
+        select: Box::new(move |after, replay| {
+            let from = after.max(replay.from - 1) + 1;
+            async move { Ok((from..=replay.to).take(PAGE as usize).map(|seq| event(seq, 100)).collect()) }.boxed()
+        }),
+        tell: Box::new(|_| async { Ok(()) }.boxed()),
     }
 }
 
 /// What came of it.
 struct Story {
     seen: Vec<u64>,
+    /// What had to be written down before the line went on.
+    written: Vec<Observation>,
     alarms: Vec<Observation>,
     most_on_the_way: usize,
     took: Duration,
@@ -127,9 +134,34 @@ impl Story {
     }
 }
 
+fn relay<T: Transport>(
+    journal: Journal,
+    transport: T,
+    position: watch::Sender<u64>,
+    alarms: mpsc::Sender<Observation>,
+    replays: watch::Receiver<Arc<Vec<Job>>>,
+) -> Relay<T> {
+    Relay {
+        sink: "fake",
+        journal,
+        transport,
+        position,
+        state: watch::Sender::new(State::default()),
+        alarms,
+        replays,
+        catch_up: CatchUp::new(None),
+        standing: Standing::Welcome,
+    }
+}
+
 /// Runs a relay until everything is delivered.
-async fn tell(journal: Journal, window: usize, down_until: u32, rule: impl FnMut(u32, u64) -> Act + Send) -> Story {
+async fn tell(mut journal: Journal, window: usize, down_until: u32, rule: impl FnMut(u32, u64) -> Act + Send) -> Story {
     let start = Instant::now();
+    let (write, mut written_by) = mpsc::unbounded_channel();
+    journal.tell = Box::new(move |observation| {
+        write.send(observation).unwrap();
+        async { Ok(()) }.boxed()
+    });
     let count = (journal.newest)();
     let (seen, mut seen_by) = mpsc::unbounded_channel();
     let (alarms, mut alarms_by) = mpsc::channel(64);
@@ -137,14 +169,23 @@ async fn tell(journal: Journal, window: usize, down_until: u32, rule: impl FnMut
     let most_on_the_way = watch::Sender::new(0);
     let most = most_on_the_way.subscribe();
     let transport = Fake { rule, window, connections: 0, down_until, seen, answers: VecDeque::new(), most_on_the_way };
-    let relay = Relay { sink: "fake", journal, transport, position, alarms, standing: Standing::Welcome };
+    let (_replays, replays) = watch::channel(Arc::default());
+    let relay = relay(journal, transport, position, alarms, replays);
     let stop = CancellationToken::new();
     tokio::join!(relay.run(stop.clone()), async {
         reached.wait_for(|position| *position == count).await.unwrap();
         stop.cancel();
     });
-    let mut story =
-        Story { seen: Vec::new(), alarms: Vec::new(), most_on_the_way: *most.borrow(), took: start.elapsed() };
+    let mut story = Story {
+        seen: Vec::new(),
+        written: Vec::new(),
+        alarms: Vec::new(),
+        most_on_the_way: *most.borrow(),
+        took: start.elapsed(),
+    };
+    while let Ok(written) = written_by.try_recv() {
+        story.written.push(written);
+    }
     while let Ok(seq) = seen_by.try_recv() {
         story.seen.push(seq);
     }
@@ -209,11 +250,20 @@ async fn a_broker_that_never_acknowledges_is_left_after_half_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_cannot_be_sent_is_left_out_with_an_alarm_and_holds_up_nobody() {
+async fn an_event_that_cannot_be_sent_is_left_out_with_a_word_and_holds_up_nobody() {
     let sizes = BTreeMap::from([(4, MAX_EVENT + 1), (5, MAX_EVENT)]);
     let story = tell(journal(9, sizes), 4, 0, |_, seq| if seq == 7 { Act::Unfit } else { Act::Take }).await;
     assert_eq!(story.seen, [1, 2, 3, 5, 6, 7, 8, 9]);
-    assert_eq!(story.raised(), ["bus.deadletter.fake", "bus.deadletter.fake"]);
+    let dead: Vec<u64> = story
+        .written
+        .iter()
+        .map(|written| match written {
+            Observation::DeadLettered { sink, seq, name, .. } if sink == "fake" && name == "device.failed" => *seq,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(dead, [4, 7]);
+    assert!(story.alarms.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,7 +299,7 @@ async fn a_stopping_station_sends_what_is_left_but_not_for_ever() {
             most_on_the_way: watch::Sender::new(0),
         };
         let journal = journal(50, BTreeMap::new());
-        let mut relay = Relay { sink: "fake", journal, transport, position, alarms, standing: Standing::Welcome };
+        let mut relay = relay(journal, transport, position, alarms, watch::Sender::new(Arc::default()).subscribe());
         let start = Instant::now();
         let stop = CancellationToken::new();
         stop.cancel();
@@ -257,4 +307,98 @@ async fn a_stopping_station_sends_what_is_left_but_not_for_ever() {
         assert_eq!(*reached.borrow(), expected, "{act:?}");
         assert!(start.elapsed() <= LAST_CALL);
     }
+}
+
+/// A relay with replays, until `until` sequences were seen; the order in which they were.
+async fn repeat(replays: Vec<Job>, count: u64, seen_count: usize) -> (Vec<u64>, Vec<Observation>, Duration) {
+    let start = Instant::now();
+    let (seen, mut seen_by) = mpsc::unbounded_channel();
+    let (alarms, _alarms_by) = mpsc::channel(64);
+    let (position, _reached) = watch::channel(count);
+    let (write, mut written_by) = mpsc::unbounded_channel();
+    let (open, replays) = watch::channel(Arc::new(replays));
+    let mut journal = journal(count, BTreeMap::new());
+    journal.tell = Box::new(move |observation| {
+        if let Observation::ReplayEnded { job, .. } = &observation {
+            open.send_modify(|jobs| Arc::make_mut(jobs).retain(|open| open.id != *job));
+        }
+        write.send(observation).unwrap();
+        async { Ok(()) }.boxed()
+    });
+    let transport = Fake {
+        rule: |_, _| Act::Take,
+        window: 16,
+        connections: 0,
+        down_until: 0,
+        seen,
+        answers: VecDeque::new(),
+        most_on_the_way: watch::Sender::new(0),
+    };
+    let stop = CancellationToken::new();
+    let relay = relay(journal, transport, position, alarms, replays);
+    let mut heard = Vec::new();
+    let mut written = Vec::new();
+    tokio::join!(relay.run(stop.clone()), async {
+        while heard.len() < seen_count {
+            heard.push(seen_by.recv().await.unwrap());
+        }
+        written.push(written_by.recv().await.unwrap());
+        stop.cancel();
+    });
+    (heard, written, start.elapsed())
+}
+
+fn replay(id: &str, sink: &str, (from, to): (u64, u64), rate: u32) -> Job {
+    serde_json::from_value(serde_json::json!({
+        "id": id, "kind": "events.replay", "name": sink, "state": "running", "started_at": "2026-11-24T00:00:00Z",
+        "replay": {"sink": sink, "from": from, "to": to, "rate": rate},
+    }))
+    .unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_sends_its_range_again_at_its_rate_and_says_when_it_is_over() {
+    let jobs = vec![replay("replay-other", "nats", (1, 9), 1000), replay("replay-mine", "fake", (101, 400), 100)];
+    let (heard, written, took) = repeat(jobs, 500, 300).await;
+    assert_eq!(heard, (101..=400).collect::<Vec<_>>());
+    assert!(took >= Duration::from_millis(2900) && took < Duration::from_secs(4), "{took:?}");
+    let [Observation::ReplayEnded { job, sent }] = written.as_slice() else { panic!("{written:?}") };
+    assert_eq!((job.as_str(), *sent), ("replay-mine", 300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_drains_at_its_limit_and_the_last_hundred_at_once() {
+    let (seen, mut seen_by) = mpsc::unbounded_channel();
+    let (alarms, _alarms_by) = mpsc::channel(64);
+    let (position, mut reached) = watch::channel(0);
+    let transport = Fake {
+        rule: |_, _| Act::Take,
+        window: 16,
+        connections: 0,
+        down_until: 0,
+        seen,
+        answers: VecDeque::new(),
+        most_on_the_way: watch::Sender::new(0),
+    };
+    let mut relay = relay(
+        journal(5100, BTreeMap::new()),
+        transport,
+        position,
+        alarms,
+        watch::Sender::new(Arc::default()).subscribe(),
+    );
+    relay.catch_up = CatchUp::new(Some(200));
+    let (start, stop) = (Instant::now(), CancellationToken::new());
+    tokio::join!(relay.run(stop.clone()), async {
+        reached.wait_for(|position| *position == 5100).await.unwrap();
+        stop.cancel();
+    });
+    let took = start.elapsed();
+    assert!((24_000..26_000).contains(&took.as_millis()), "{took:?}");
+    let mut newest = 0;
+    while let Ok(seq) = seen_by.try_recv() {
+        assert_eq!(seq, newest + 1);
+        newest = seq;
+    }
+    assert_eq!(newest, 5100);
 }

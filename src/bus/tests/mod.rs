@@ -81,6 +81,7 @@ impl World {
     async fn start(&mut self, mqtt: Mqtt, nats: Option<crate::bus::nats::Settings>) -> Option<std::net::SocketAddr> {
         let settings = Settings { rest: Some("http://127.0.0.1:8080".to_owned()), mqtt, nats, ..Settings::default() };
         let bus = Bus::bind(settings, self.ledger.clone()).await.unwrap();
+        self.observe(Observation::SinksNamed { names: bus.sinks() }).await;
         let address = bus.broker();
         self.stop = CancellationToken::new();
         self.bus = Some(tokio::spawn(bus.run(self.stop.clone())));

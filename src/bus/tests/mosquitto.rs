@@ -250,11 +250,16 @@ async fn m11_an_event_larger_than_the_broker_takes_is_left_out_and_the_next_one_
     world.ledger.submit(alarm("test.small", "small")).await.unwrap();
     world.ledger.submit(alarm("test.large", &long)).await.unwrap();
     world.ledger.submit(alarm("test.after", "small")).await.unwrap();
-    let mut codes = Vec::new();
-    while codes.len() < 3 {
-        codes.push(json(&events.message().await)["data"]["code"].as_str().unwrap().to_owned());
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let event = json(&events.message().await);
+        heard.push((event["data"]["code"].as_str().map(str::to_owned), event["data"]["sequence"].as_u64()));
     }
-    assert_eq!(codes, ["test.small", "test.after", "bus.deadletter.mqtt"]);
+    let code = |code: &str| (Some(code.to_owned()), None);
+    assert_eq!(heard, [code("test.small"), code("test.after"), (None, Some(2))]);
+    let letters = world.ledger.dead_letters("mqtt".to_owned(), 0, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.sequence).collect::<Vec<_>>(), [2]);
+    assert_eq!(letters[0].event.as_deref(), Some("station.alarm.raised"));
     world.delivered("mqtt").await;
     world.stop().await;
 }

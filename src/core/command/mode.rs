@@ -6,12 +6,13 @@ pub fn is_read(name: &str) -> bool {
 }
 
 /// As `Order::reads_only` has them.
-const READS: [&str; 9] = [
+const READS: [&str; 10] = [
     "project.get",
     "project.list",
     "image.list",
     "firmware.list",
     "device.get",
+    "slot.list",
     "script.list",
     "rules.get",
     "rules.test",
@@ -20,7 +21,7 @@ const READS: [&str; 9] = [
 
 /// The commands that are answered before they are done.
 pub fn is_job(name: &str) -> bool {
-    ["image.add", "firmware.add"].contains(&name)
+    ["image.add", "firmware.add", "events.replay"].contains(&name)
 }
 
 #[cfg(test)]
@@ -39,6 +40,6 @@ mod tests {
             assert_eq!(is_read(name), listed, "{name}");
         }
         assert!(READS.iter().all(|name| NAMES.contains(name)));
-        assert!(NAMES.iter().filter(|name| is_job(name)).count() == 2);
+        assert!(NAMES.iter().filter(|name| is_job(name)).count() == 3);
     }
 }

@@ -27,8 +27,13 @@ impl Floor {
         if command.expires_at < now {
             return Err(Refusal::new(410, "expired", format!("the request expired at {}", command.expires_at)));
         }
+        if command.if_match.is_some() && !command.order.is_revised() {
+            let detail = format!("{} has no revision that could match", command.name);
+            return Err(Refusal::invalid("/if_match", detail));
+        }
         let (mut facts, mut reply) = match &command.order {
-            Order::ImageAdd(wanted) => self.begin_job(wanted, command, now)?,
+            Order::ImageAdd(wanted) => self.begin_job(self.add_image(wanted, command, now)?, command, now),
+            Order::EventsReplay(wanted) => self.begin_job(self.plan_replay(wanted, command, now)?, command, now),
             _ => {
                 let (facts, result) = self.effect(command, now)?;
                 (facts, Reply::succeeded(command, &self.settings.station, now, result))
@@ -55,10 +60,9 @@ impl Floor {
             Order::ProjectActivate(name) => self.activate_project(self.matched(name, command.if_match)?),
             Order::ProjectDeactivate(name) => Ok(deactivate_project(self.matched(name, command.if_match)?)),
             Order::ProjectDelete(name) => self.delete_project(self.matched(name, command.if_match)?),
-            Order::ProjectGet(name) => Ok((Vec::new(), json!({"project": self.matched(name, None)?}))),
+            Order::ProjectGet(name) => Ok((Vec::new(), json!({"project": self.matched(name, command.if_match)?}))),
             Order::ProjectList => Ok((Vec::new(), json!({"projects": self.projects.values().collect::<Vec<_>>()}))),
             Order::ImageList => Ok((Vec::new(), self.list_images())),
-            Order::ImageAdd(wanted) => Ok((Vec::new(), json!({"job": self.add_image(wanted, command, now)?.shown()}))),
             Order::JobCancel(name) => self.cancel_job(name.job.as_str(), now),
             Order::ImageDelete(name) => self.delete_image(self.find_image(&name.image)?),
             Order::FirmwareList => Ok((Vec::new(), json!({"firmware": self.firmware.values().collect::<Vec<_>>()}))),
@@ -76,12 +80,17 @@ impl Floor {
             Order::SlotPower(wanted) => self.power_slot(wanted, command),
             Order::SlotRelease(name) => self.release_slot(&name.slot, command),
             Order::ScriptPut(wanted) => self.put_script(wanted, command.if_match, now),
-            Order::ScriptDelete(name) => self.delete_script(name),
+            Order::ScriptDelete(name) => self.delete_script(name, command.if_match),
             Order::ScriptList => Ok((Vec::new(), json!({"scripts": self.scripts.values().collect::<Vec<_>>()}))),
             Order::RulesSet(wanted) => self.set_rules(wanted, command.if_match),
             Order::RulesGet => Ok((Vec::new(), json!(self.rules))),
             Order::RulesTest(asked) => self.test_rules(asked),
             Order::StationInfo => Ok((Vec::new(), self.station_info())),
+            Order::StationDrain(wanted) => Ok(self.drain(wanted, command, now)),
+            Order::StationResume => Ok(self.resume(command)),
+            Order::EventsDiscard(wanted) => self.discard(wanted),
+            // They begin long work, see above.
+            Order::ImageAdd(_) | Order::EventsReplay(_) => Ok((Vec::new(), Value::Null)),
         }
     }
 
@@ -308,6 +317,9 @@ impl Floor {
             firmware: self.firmware.len(),
             open_sessions: self.sessions.values().filter(|session| session.is_open()).count(),
             alarms: self.alarms.clone(),
+            drained: self.delivery.drained.clone(),
+            journal: self.delivery.shown_journal(),
+            sinks: self.delivery.shown(),
         })
     }
 }

@@ -85,8 +85,8 @@ impl Floor {
         // The switch says at each boot where the cable is now.
         let known = Known { serial8, circuit: ask.circuit.clone(), ..known };
         let known = known.with_revision(ask.identity.and_then(|identity| identity.revision));
-        match self.may_start(&known) {
-            Ok(_) => true,
+        match self.may_start(&known).and_then(|_| self.taking()) {
+            Ok(()) => true,
             Err(refusal) => {
                 let mut device = self.reference(ask.mac);
                 device.serial8 = ask.identity.and_then(|identity| identity.serial8).or(device.serial8);

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::core::boot::Fetched;
+use crate::core::delivery::Sink;
 use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::Event;
 use crate::core::image::{Digest, Keeping, ZeroMap};
@@ -124,6 +125,34 @@ pub enum Note {
     ReplyDelivered {
         n: u64,
     },
+    /// Whether a sink is wanted, and how it fares.
+    SinkSet {
+        name: String,
+        sink: Sink,
+    },
+    /// A sink will never take this event.
+    DeadLetter {
+        sink: String,
+        seq: u64,
+        reason: String,
+    },
+    /// It was sent after all, or given up.
+    DeadLetterGone {
+        sink: String,
+        seq: u64,
+    },
+    /// The journal begins after this event.
+    JournalPruned {
+        through: u64,
+    },
+    /// What the journal takes; in memory only.
+    JournalMeasured {
+        bytes: u64,
+    },
+    /// Answers to commands that were received before are forgotten.
+    InboxAged {
+        before: Timestamp,
+    },
     /// Where a job on an image stands.
     Job(Box<Job>),
     Kept {
@@ -176,6 +205,8 @@ pub struct Touched {
     pub rules: bool,
     pub script: Option<ScriptId>,
     pub slots: bool,
+    /// Whether the station takes new devices.
+    pub drained: bool,
 }
 
 impl Fact {
@@ -200,6 +231,7 @@ impl Fact {
                 Event::SlotQuarantined { .. } | Event::SlotReleased { .. } | Event::SlotPowered { .. } => {
                     Touched { slots: true, ..nothing }
                 }
+                Event::StationDrained { .. } | Event::StationResumed { .. } => Touched { drained: true, ..nothing },
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }
                 }

@@ -85,7 +85,7 @@ impl Floor {
     }
 
     /// The row of a job that ends, and the audit of the command that began it.
-    fn end_job(&self, job: &Job, state: JobState, error: Option<Refusal>, now: Timestamp) -> Vec<Fact> {
+    pub(super) fn end_job(&self, job: &Job, state: JobState, error: Option<Refusal>, now: Timestamp) -> Vec<Fact> {
         let ended = job.ended(state, error, now);
         let audit = ended.asked.as_ref().zip(ended.reply(&self.settings.station)).map(|(asked, reply)| {
             Fact::from(Event::CommandCompleted {
@@ -212,24 +212,15 @@ impl Floor {
             started_at: now,
             begun_at: None,
             ended_at: None,
-            asked: Some(Asked {
-                actor: command.actor.clone(),
-                transport: command.transport.as_str().to_owned(),
-                correlation_id: command.correlation_id.clone(),
-            }),
+            asked: Some(Asked::of(command)),
+            replay: None,
         })
     }
 
     /// What begins long work: the reply says that it was accepted, and by which name to ask for it.
-    pub(super) fn begin_job(
-        &self,
-        wanted: &ImageAdd,
-        command: &Command,
-        now: Timestamp,
-    ) -> Result<(Vec<Fact>, Reply), Refusal> {
-        let job = self.add_image(wanted, command, now)?;
+    pub(super) fn begin_job(&self, job: Job, command: &Command, now: Timestamp) -> (Vec<Fact>, Reply) {
         let reply = Reply::accepted(command, &self.settings.station, now, json!({"job": job.shown()}));
-        Ok((vec![Note::Job(Box::new(job)).into()], reply))
+        (vec![Note::Job(Box::new(job)).into()], reply)
     }
 
     pub(super) fn cancel_job(&self, id: &str, now: Timestamp) -> Result<(Vec<Fact>, Value), Refusal> {

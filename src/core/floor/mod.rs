@@ -5,11 +5,13 @@
 
 mod command;
 mod conflict;
+mod delivery;
 mod device;
 mod dhcp;
 mod fact;
 mod firmware;
 mod image;
+mod replay;
 mod report;
 mod rules;
 mod scripts;
@@ -23,6 +25,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::core::address::{AddressBook, Pool};
+use crate::core::delivery::{Delivery, Drained};
 use crate::core::device::{Mac, Serial};
 use crate::core::event::Event;
 use crate::core::firmware::Firmware;
@@ -107,8 +110,8 @@ pub struct Floor {
     serials: HashMap<Serial, Mac>,
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
-    cursors: BTreeMap<String, u64>,
     slots: BTreeMap<SlotName, SlotState>,
+    delivery: Delivery,
 }
 
 impl Floor {
@@ -128,8 +131,8 @@ impl Floor {
             serials: HashMap::new(),
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
-            cursors: BTreeMap::new(),
             slots: BTreeMap::new(),
+            delivery: Delivery::default(),
         }
     }
 
@@ -162,7 +165,7 @@ impl Floor {
     }
 
     pub fn cursor(&self, sink: &str) -> u64 {
-        self.cursors.get(sink).copied().unwrap_or(0)
+        self.delivery.sinks.get(sink).map_or(0, |sink| sink.acked)
     }
 
     /// Puts what the tables say of a device onto the floor.
@@ -219,10 +222,6 @@ impl Floor {
 
     pub fn learn_alarm(&mut self, code: String, detail: String) {
         self.alarms.insert(code, detail);
-    }
-
-    pub fn learn_cursor(&mut self, sink: String, seq: u64) {
-        self.cursors.insert(sink, seq);
     }
 
     /// Addresses that were set aside until now are as free as any other.
@@ -310,11 +309,16 @@ impl Floor {
             Observation::Located(located) => Ok(Decision::noted(self.located(located))),
             Observation::PowerDone(done) => Ok(Decision::noted(self.power_done(done))),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
+            Observation::SinksNamed { .. }
+            | Observation::SinkChanged { .. }
+            | Observation::DeadLettered { .. }
+            | Observation::Redelivered { .. }
+            | Observation::JournalMeasured(_)
+            | Observation::InboxAged { .. }
+            | Observation::ReplayMoved { .. }
+            | Observation::ReplayEnded { .. } => Ok(Decision::noted(self.delivery_observed(observation, now))),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
-            Observation::AlarmCleared { code } => Ok(Decision::noted(match self.alarms.contains_key(code) {
-                true => vec![Event::AlarmCleared { code: code.clone() }.into()],
-                false => Vec::new(),
-            })),
+            Observation::AlarmCleared { code } => Ok(Decision::noted(self.cleared(code))),
         }
     }
 
@@ -326,18 +330,13 @@ impl Floor {
         vec![Event::AlarmRaised { code: code.to_owned(), detail: detail.to_owned() }.into()]
     }
 
-    /// A cursor never moves back.
-    fn delivered(&self, sink: &str, seq: u64) -> Decision {
-        if seq <= self.cursor(sink) {
-            return Decision::noted(Vec::new());
-        }
-        Decision::noted(vec![Note::CursorMoved { sink: sink.to_owned(), seq }.into()])
-    }
-
     /// Takes in what happened. Cannot fail: what happened, happened.
     pub fn apply(&mut self, fact: &Fact, at: Timestamp) {
         match fact {
-            Fact::Event(event) => self.apply_event(event, at),
+            Fact::Event(event) => {
+                self.delivery.newest += 1;
+                self.apply_event(event, at);
+            }
             Fact::Note(note) => self.apply_note(note, at),
         }
     }
@@ -376,8 +375,13 @@ impl Floor {
             Event::RulesChanged { revision, rules } => {
                 self.rules = Rules { revision: *revision, rules: rules.clone() };
             }
+            Event::StationDrained { by, reason } => {
+                self.delivery.drained = Some(Drained { by: by.clone(), reason: reason.clone(), at });
+            }
+            Event::StationResumed { .. } => self.delivery.drained = None,
             Event::StationStarted { .. }
             | Event::StationStopped { .. }
+            | Event::EventsLost { .. }
             | Event::EventsDeadlettered { .. }
             | Event::ImageRejected { .. }
             | Event::FirmwareRequested { .. }
@@ -411,9 +415,12 @@ impl Floor {
             Note::FirmwareEdited { firmware, bootconf, sha256 } => {
                 self.learn_edit(*firmware, bootconf.clone(), *sha256);
             }
-            Note::CursorMoved { sink, seq } => {
-                self.cursors.insert(sink.clone(), *seq);
-            }
+            Note::CursorMoved { .. }
+            | Note::SinkSet { .. }
+            | Note::DeadLetter { .. }
+            | Note::DeadLetterGone { .. }
+            | Note::JournalPruned { .. }
+            | Note::JournalMeasured { .. } => self.apply_delivery(note),
             Note::Sign { session } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.life.last_sign = at;
@@ -421,13 +428,7 @@ impl Floor {
             }
             Note::Flow { session, bytes, open } => {
                 if let Some(session) = self.sessions.get_mut(session) {
-                    let life = &mut session.life;
-                    if *bytes != life.image_bytes || *open > life.open_images {
-                        life.last_byte = at;
-                    }
-                    life.last_sign = at;
-                    life.image_bytes = *bytes;
-                    life.open_images = *open;
+                    session.life.flowed(*bytes, *open, at);
                 }
             }
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
@@ -454,6 +455,7 @@ impl Floor {
             Note::Zeros { .. }
             | Note::ReplyDelivered { .. }
             | Note::BirthCounted { .. }
+            | Note::InboxAged { .. }
             | Note::Timeline { .. }
             | Note::LateReport { .. }
             | Note::ScriptText { .. }

@@ -58,8 +58,12 @@ impl Floor {
             // It will be otherwise in a moment: the device's curl asks again.
             Err(refusal) if refusal.code == firmware::NOT_READY => Err(refusal),
             Err(refusal) => {
-                facts.extend(self.refused(reference, &refusal, now));
-                facts.push(Self::script_moment(mac, &refusal.code, now));
+                let told = self.refused(reference, &refusal, now);
+                // A device that is told to ask again does so every few seconds: one line is enough.
+                if !refusal.retryable || !told.is_empty() {
+                    facts.push(Self::script_moment(mac, &refusal.code, now));
+                }
+                facts.extend(told);
                 Ok(Decision { facts, answer: Answer::Refused(refusal) })
             }
         }
@@ -119,6 +123,7 @@ impl Floor {
         let Some(project) = choice.project() else {
             return Err(Refusal::new(409, "hold", format!("the rules do not decide about device {mac}")));
         };
+        self.taking()?;
         let device = self.devices.get(&mac);
         if rebooted
             && device.is_some_and(|device| !device.authorized && device.failures + 1 >= self.settings.max_attempts)

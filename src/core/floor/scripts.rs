@@ -63,8 +63,16 @@ impl Floor {
         Ok((vec![Event::ScriptAdded(script.clone()).into(), text.into()], json!({"script": script})))
     }
 
-    pub(super) fn delete_script(&self, ScriptName { script: id }: &ScriptName) -> Result<Effect, Refusal> {
+    pub(super) fn delete_script(
+        &self,
+        ScriptName { script: id }: &ScriptName,
+        if_match: Option<u64>,
+    ) -> Result<Effect, Refusal> {
         let script = self.scripts.get(id).ok_or_else(|| Refusal::not_found("script", id))?;
+        if let Some(expected) = if_match.filter(|expected| *expected != script.revision) {
+            let detail = format!("script {id} is at revision {}, not {expected}", script.revision);
+            return Err(Refusal::new(412, "precondition_failed", detail));
+        }
         if let Some(user) = self.projects.values().find(|project| project.scripts.all().any(|used| used == id)) {
             return Err(Refusal::new(409, "in_use", format!("script {id} is used by project {}", user.id)));
         }

@@ -2,6 +2,7 @@
 
 mod boot;
 mod conflict;
+mod delivery;
 mod firmware;
 mod rules;
 mod scripts;

@@ -39,6 +39,7 @@ fn token() -> Token {
 
 impl Story {
     pub fn day(&mut self) {
+        self.tell_of(Observation::SinksNamed { names: vec!["mqtt".to_owned()] });
         self.tell_of(Observation::StationStarted { version: "1.0.0".to_owned() });
         self.stock();
         self.plan();
@@ -221,12 +222,17 @@ impl Story {
         let detail = "mqtt refuses event 41: not authorized; events wait".to_owned();
         self.tell_of(Observation::AlarmRaised { code: code.clone(), detail });
         self.tell_of(Observation::AlarmCleared { code });
-        let buried = Event::EventsDeadlettered {
-            sink: "mqtt".to_owned(),
-            sequence: 41,
-            reason: "a packet of 70000 bytes; the broker takes 65536".to_owned(),
-        };
-        self.say(&buried, &Cause::default());
+        let mqtt = || "mqtt".to_owned();
+        let reason = "a packet of 70000 bytes; the broker takes 65536".to_owned();
+        let name = "device.started".to_owned();
+        self.tell_of(Observation::DeadLettered { sink: mqtt(), seq: 41, name, reason });
+        self.ask("events.discard", &json!({"sink": "mqtt", "sequence": 41}));
+        self.tell_of(Observation::Delivered { sink: mqtt(), seq: 60 });
+        self.ask("events.replay", &json!({"sink": "mqtt", "from": 12, "to": 40, "types": ["device.*"]}));
+        self.ask("station.drain", &json!({"reason": "inventory"}));
+        self.ask("station.resume", &json!({}));
+        let reason = "the journal has reached its size".to_owned();
+        self.say(&Event::EventsLost { sink: mqtt(), from: 1, to: 11, reason }, &Cause::default());
     }
 
     fn port() -> SwitchPort {

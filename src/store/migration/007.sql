@@ -1,16 +1,23 @@
--- Last replies of long work: who waits where, and once the work has ended, what is to be said. A row goes when the broker
--- has the reply.
-CREATE TABLE reply_outbox(
-  n           INTEGER PRIMARY KEY AUTOINCREMENT,
-  command_id  TEXT NOT NULL,
-  transport   TEXT NOT NULL,
-  address     TEXT NOT NULL,
-  correlation BLOB NOT NULL,
-  body        BLOB,
-  not_after   INTEGER,
-  UNIQUE(command_id, transport, address, correlation)
-) STRICT;
-CREATE INDEX reply_due ON reply_outbox(transport, n) WHERE body IS NOT NULL;
+-- Sinks: whether they are wanted, and how they fare.
+ALTER TABLE sink ADD COLUMN bus     INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sink ADD COLUMN enabled INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE sink ADD COLUMN state   TEXT NOT NULL DEFAULT 'down';
+ALTER TABLE sink ADD COLUMN reason  TEXT;
+ALTER TABLE sink ADD COLUMN since   INTEGER NOT NULL DEFAULT 0;
+UPDATE sink SET bus = 1 WHERE name IN ('mqtt', 'nats');
 
--- Counts of a project are read from the index alone.
-CREATE INDEX session_project ON session(project, outcome);
+-- Events that a sink would not take; resolved when they were sent after all, or given up.
+CREATE TABLE dead_letter(
+  sink     TEXT NOT NULL,
+  seq      INTEGER NOT NULL,
+  reason   TEXT NOT NULL,
+  attempts INTEGER NOT NULL,
+  at       INTEGER NOT NULL,
+  resolved INTEGER,
+  PRIMARY KEY(sink, seq)
+) STRICT;
+CREATE INDEX dead_letter_open ON dead_letter(sink, seq) WHERE resolved IS NULL;
+-- They are told by events from now on.
+DELETE FROM alarm WHERE code LIKE 'bus.deadletter.%';
+
+CREATE INDEX command_received ON command(received);

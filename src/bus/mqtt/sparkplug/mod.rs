@@ -160,8 +160,7 @@ impl Export {
     async fn station(&self) -> Result<Readings, Lost> {
         let fault = |error: crate::ledger::SubmitError| Lost(error.to_string());
         let counts = self.ledger.counts().await.map_err(fault)?;
-        let cursors = self.ledger.cursors().await.map_err(fault)?;
-        Ok(model::station(self.ledger.identity(), &counts, &cursors, self.ledger.newest()))
+        Ok(model::station(self.ledger.identity(), &counts, &self.ledger.delivery()))
     }
 
     async fn devices(&self) -> Result<BTreeMap<Mac, Readings>, Lost> {

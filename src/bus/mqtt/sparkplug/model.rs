@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::bus::mqtt::sparkplug::node::Readings;
 use crate::bus::mqtt::sparkplug::payload::Reading;
+use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::session::Session;
 use crate::core::view::Telemetry;
@@ -23,12 +24,7 @@ pub struct Seen {
     pub is_end: bool,
 }
 
-pub fn station(
-    identity: &Identity,
-    counts: &BTreeMap<String, Counts>,
-    cursors: &[(String, u64)],
-    newest: u64,
-) -> Readings {
+pub fn station(identity: &Identity, counts: &BTreeMap<String, Counts>, delivery: &Delivery) -> Readings {
     let sum = |of: fn(&Counts) -> u64| counts.values().map(of).sum::<u64>();
     let (passed, failed) = (sum(|counts| counts.passed), sum(|counts| counts.failed));
     let (aborted, interrupted) = (sum(|counts| counts.aborted), sum(|counts| counts.interrupted));
@@ -47,8 +43,8 @@ pub fn station(
         ("Sessions/Yield", Reading::Share(share)),
     ]);
     for (sink, name) in SINKS {
-        let cursor = cursors.iter().find(|(known, _)| known == sink).map_or(newest, |(_, seq)| *seq);
-        readings.insert(name, Reading::Count(newest.saturating_sub(cursor)));
+        let backlog = delivery.sinks.get(sink).map_or(0, |sink| delivery.backlog(sink));
+        readings.insert(name, Reading::Count(backlog));
     }
     readings
 }

@@ -19,6 +19,7 @@ fn job(id: &str) -> Job {
         begun_at: None,
         ended_at: None,
         asked: None,
+        replay: None,
     }
 }
 

@@ -1,0 +1,115 @@
+//! Databases of every version that there was, brought up to this one.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::*;
+use crate::core::address::Pool;
+use crate::core::device::Mac;
+use crate::core::floor::{Deadlines, Settings};
+use crate::core::time::Timestamp;
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_with_its_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = open(&path).unwrap_err().to_string();
+    assert!(error.contains("version 99") && error.contains(&format!("up to {}", MIGRATIONS.len())), "{error}");
+}
+
+#[test]
+fn the_epoch_stays_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    assert_eq!(epoch(&open(&path).unwrap(), "one").unwrap(), "one");
+    assert_eq!(epoch(&open(&path).unwrap(), "two").unwrap(), "one");
+}
+
+fn settings() -> Settings {
+    Settings {
+        station: "st-test".to_owned(),
+        version: "0".to_owned(),
+        pool: Pool {
+            server: Ipv4Addr::new(192, 168, 5, 1),
+            first: Ipv4Addr::new(192, 168, 5, 2),
+            last: Ipv4Addr::new(192, 168, 5, 99),
+            lease: Duration::from_secs(3600),
+            reservations: BTreeMap::new(),
+        },
+        max_attempts: 3,
+        deadlines: Deadlines::default(),
+        line: crate::core::slot::Line::default(),
+    }
+}
+
+/// What the tables look like.
+fn schema(connection: &Connection) -> Vec<(String, String)> {
+    let sql = "SELECT type, name FROM sqlite_master UNION ALL \
+               SELECT m.name, c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || c.pk FROM sqlite_master AS m \
+               JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table' ORDER BY 1, 2";
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn old(version: usize, path: &Path) {
+    let dump = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/vectors/db/{version:03}.sql"));
+    Connection::open(path).unwrap().execute_batch(&std::fs::read_to_string(dump).unwrap()).unwrap();
+}
+
+#[test]
+fn a_database_of_each_older_version_is_brought_up_with_everything_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = open(&folder.path().join("fresh.db")).unwrap();
+    for version in 1..=5 {
+        let path = folder.path().join(format!("{version}.db"));
+        old(version, &path);
+        let connection = open(&path).unwrap();
+        assert_eq!(schema(&connection), schema(&fresh), "{version}");
+        assert_eq!(epoch(&connection, "new").unwrap(), "f3b88052", "{version}: the epoch is the old one");
+
+        let now = Timestamp::from_millis(1_795_521_700_000);
+        let floor = tables::load(&connection, settings(), now).unwrap_or_else(|error| panic!("{version}: {error}"));
+        assert_eq!(floor.rules().rules.len(), 1);
+        let mac: Mac = "020000000003".parse().unwrap();
+        let open = floor.device(mac).unwrap().open_session.unwrap();
+        assert!(floor.session(open).unwrap().is_open(), "{version}: an open session goes on");
+        let image = floor.session(open).unwrap().plan.image;
+        assert!(floor.image(&image).is_some());
+        assert_eq!(floor.addresses().mac_of(Ipv4Addr::new(192, 168, 5, 2)), Some("020000000001".parse().unwrap()));
+
+        let outcomes: Vec<Option<&str>> = tables::sessions(&connection, "ORDER BY id", [])
+            .unwrap()
+            .iter()
+            .map(|session| session.ended.as_ref().map(|ended| ended.outcome.as_str()))
+            .collect();
+        assert_eq!(outcomes, [Some("passed"), Some("failed"), None], "{version}");
+        let events = journal::read(&connection, 0, 100).unwrap();
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+        assert!(events.iter().all(|event| serde_json::from_slice::<serde_json::Value>(&event.body).is_ok()));
+        assert_eq!(journal::newest(&connection).unwrap(), 8, "no number is given twice");
+        assert!(inbox::find(&connection, "order-0001").unwrap().is_some(), "{version}: its answer is known");
+
+        let mqtt = &floor.delivery().sinks["mqtt"];
+        assert_eq!((mqtt.acked, mqtt.bus, mqtt.enabled), (5, true, true), "{version}");
+        assert!(floor.alarms().is_empty(), "{version}: the alarm that nobody could clear is gone");
+        let moments = timeline::of_device(&connection, "020000000001".parse().unwrap()).unwrap();
+        assert!(!moments.is_empty(), "{version}: the boot files are in the timeline");
+    }
+}
+
+#[test]
+fn a_migration_that_breaks_off_leaves_the_database_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    old(5, &path);
+    let connection = Connection::open(&path).unwrap();
+    // A table of a name that a later version makes.
+    connection.execute_batch("CREATE TABLE dead_letter(x)").unwrap();
+    let before = schema(&connection);
+    assert!(open(&path).is_err());
+    assert_eq!(schema(&connection), before);
+    connection.execute_batch("DROP TABLE dead_letter").unwrap();
+    open(&path).unwrap();
+}
