@@ -177,6 +177,11 @@ impl Birth {
 }
 
 impl Session {
+    /// Of the process; each life has its own.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
     pub fn online(&self) -> Bytes {
         json(&Presence {
             v: 1,

@@ -4,6 +4,7 @@
 //! request is acknowledged to the broker after it was carried out and answered: a crash in between brings it again,
 //! and the inbox of the ledger answers a repeated `command_id` without doing anything twice.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,6 +56,9 @@ pub struct Desk {
     pub born: watch::Sender<bool>,
     /// Cancelled when there is a second station of this name: then we are silent.
     pub barred: CancellationToken,
+    /// Somebody else was seen to be online by our name on this connection. mosquitto 2.0.11 hangs up on a client that is
+    /// taken over without saying so.
+    pub rival: AtomicBool,
 }
 
 impl Desk {
@@ -73,7 +77,8 @@ impl Desk {
             } else {
                 warn!(why = %lost, "the MQTT broker does not hear the station");
             }
-            if is_takeover(&lost) && takeovers.note(Instant::now()) {
+            let rival = self.rival.swap(false, Ordering::Relaxed);
+            if (rival || is_takeover(&lost)) && takeovers.note(Instant::now()) {
                 return self.give_way().await;
             }
             known = lost;
@@ -268,6 +273,9 @@ impl Desk {
         if topic == self.topics.presence() {
             let said: Value = serde_json::from_slice(body).unwrap_or_default();
             if said["online"] == true {
+                if said["boot_id"] != session.boot_id() {
+                    self.rival.store(true, Ordering::Relaxed);
+                }
                 return Ok(());
             }
             info!("the MQTT broker said that the station is away; it is told otherwise");

@@ -14,6 +14,7 @@ mod takeover;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use rumqttc::{MqttOptions, TlsConfiguration, Transport as Wire};
 use tokio::sync::{mpsc, watch};
@@ -174,7 +175,15 @@ pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birt
     let outlet = outlet::Outlet::new(settings.clone(), &station, topics.clone(), around);
     let link = outlet.link();
     let export = sparkplug::run(settings.clone(), ledger.clone(), barred.clone(), stop.clone());
-    let desk = desk::Desk { settings, ledger: ledger.clone(), topics: topics.clone(), birth, born, barred };
+    let desk = desk::Desk {
+        settings,
+        ledger: ledger.clone(),
+        topics: topics.clone(),
+        birth,
+        born,
+        barred,
+        rival: AtomicBool::new(false),
+    };
     let progress = Progress::new(ledger.telemetry());
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();
