@@ -1,6 +1,6 @@
 //! The built agent at a real MQTT broker: presence over power cuts, and long work that a power cut comes between.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -45,8 +45,7 @@ fn server(body: Vec<u8>) -> (u16, Receiver<()>) {
         let mut waiting = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
+            BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
             if waiting.is_empty() {
                 waiting.push(stream);
             } else {

@@ -4,7 +4,6 @@
 //! request is acknowledged to the broker after it was carried out and answered: a crash in between brings it again,
 //! and the inbox of the ledger answers a repeated `command_id` without doing anything twice.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,9 +55,9 @@ pub struct Desk {
     pub born: watch::Sender<bool>,
     /// Cancelled when there is a second station of this name: then we are silent.
     pub barred: CancellationToken,
-    /// Somebody else was seen to be online by our name on this connection. mosquitto 2.0.11 hangs up on a client that is
-    /// taken over without saying so.
-    pub rival: AtomicBool,
+    /// The newest session of somebody else who was online by our name: mosquitto 2.0.11 hangs up on a client that is
+    /// taken over without saying so. A broker may go on telling of our own former life, but that is one session only.
+    pub rival: watch::Sender<Option<String>>,
 }
 
 impl Desk {
@@ -66,6 +65,7 @@ impl Desk {
         let mut backoff = Backoff::default();
         let mut known = Lost(String::new());
         let mut takeovers = Takeovers::default();
+        let mut known_rival = None;
         while !stop.is_cancelled() {
             let Err(lost) = self.session(&mut backoff, &stop).await else {
                 return;
@@ -77,8 +77,10 @@ impl Desk {
             } else {
                 warn!(why = %lost, "the MQTT broker does not hear the station");
             }
-            let rival = self.rival.swap(false, Ordering::Relaxed);
-            if (rival || is_takeover(&lost)) && takeovers.note(Instant::now()) {
+            let rival = self.rival.borrow().clone();
+            let is_new = rival.is_some() && rival != known_rival;
+            known_rival = rival;
+            if (is_new || is_takeover(&lost)) && takeovers.note(Instant::now()) {
                 return self.give_way().await;
             }
             known = lost;
@@ -262,20 +264,31 @@ impl Desk {
         if let Some((audience, name)) = self.topics.command(&topic) {
             let counter = Counter { client, granted, ledger: &self.ledger, topics: &self.topics };
             counter.serve(audience, &name, &message).await;
-        } else if let Err(why) = self.correct(client, session, topic, &message.payload).await {
+        } else if let Err(why) = self.correct(client, session, topic, &message).await {
             debug!(%why, "a state of a former life stays at the broker");
         }
         message
     }
 
     /// What the broker keeps of us must be true: a Will that came late, a project that is gone.
-    async fn correct(&self, client: &AsyncClient, session: &Session, topic: String, body: &[u8]) -> Result<(), Lost> {
+    async fn correct(
+        &self,
+        client: &AsyncClient,
+        session: &Session,
+        topic: String,
+        message: &Publish,
+    ) -> Result<(), Lost> {
+        let (body, is_stored) = (message.payload.as_ref(), message.retain);
         if topic == self.topics.presence() {
             let said: Value = serde_json::from_slice(body).unwrap_or_default();
             if said["online"] == true {
                 if said["boot_id"] != session.boot_id() {
-                    self.rival.store(true, Ordering::Relaxed);
+                    self.rival.send_replace(said["session"].as_str().map(str::to_owned));
                 }
+                return Ok(());
+            }
+            if is_stored {
+                // What stood there before we came; we have said otherwise since.
                 return Ok(());
             }
             info!("the MQTT broker said that the station is away; it is told otherwise");

@@ -14,7 +14,6 @@ mod takeover;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use rumqttc::{MqttOptions, TlsConfiguration, Transport as Wire};
 use tokio::sync::{mpsc, watch};
@@ -182,7 +181,7 @@ pub async fn run(settings: Settings, ledger: Ledger, topics: Topics, birth: Birt
         birth,
         born,
         barred,
-        rival: AtomicBool::new(false),
+        rival: watch::Sender::new(None),
     };
     let progress = Progress::new(ledger.telemetry());
     // The desk says goodbye when the last events are out.
