@@ -46,6 +46,13 @@ const ALONE: Duration = Duration::from_secs(60);
 const DUPLICATE: &str = "bus.duplicate_station";
 const UNHEARD: &str = "bus.subscription_refused.mqtt";
 
+/// Whether a message came before or after the station had said that it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Before,
+    After,
+}
+
 pub struct Desk {
     pub settings: Settings,
     pub ledger: Ledger,
@@ -231,6 +238,8 @@ impl Desk {
         let mut again = interval_at(Instant::now() + RESUBSCRIBE, RESUBSCRIBE);
         // In order, so that a request is given to the ledger and acknowledged in the order of arrival.
         let mut work: FuturesOrdered<BoxFuture<'_, Publish>> = FuturesOrdered::new();
+        // What is here by now, the broker sent before it had our presence.
+        let mut early = inbox.len();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -238,7 +247,9 @@ impl Desk {
                 lost = &mut kept => return Err(lost),
                 Some(done) = work.next() => acknowledge(client, &done),
                 Some(message) = inbox.recv(), if work.len() < AT_ONCE => {
-                    work.push_back(Box::pin(self.handle(client, granted, session, message)));
+                    let arrival = if early > 0 { Arrival::Before } else { Arrival::After };
+                    early = early.saturating_sub(1);
+                    work.push_back(Box::pin(self.handle(client, granted, session, (arrival, message))));
                 }
                 _ = again.tick(), if !hears => hears = self.subscribe(client, granted).await?,
                 () = &mut alone, if !is_alone => {
@@ -259,12 +270,18 @@ impl Desk {
     }
 
     /// Does what a message asks for; gives it back to be acknowledged.
-    async fn handle(&self, client: &AsyncClient, granted: Granted, session: &Session, message: Publish) -> Publish {
+    async fn handle(
+        &self,
+        client: &AsyncClient,
+        granted: Granted,
+        session: &Session,
+        (arrival, message): (Arrival, Publish),
+    ) -> Publish {
         let topic = String::from_utf8_lossy(&message.topic).into_owned();
         if let Some((audience, name)) = self.topics.command(&topic) {
             let counter = Counter { client, granted, ledger: &self.ledger, topics: &self.topics };
             counter.serve(audience, &name, &message).await;
-        } else if let Err(why) = self.correct(client, session, topic, &message).await {
+        } else if let Err(why) = self.correct(client, session, topic, (arrival, &message)).await {
             debug!(%why, "a state of a former life stays at the broker");
         }
         message
@@ -276,9 +293,9 @@ impl Desk {
         client: &AsyncClient,
         session: &Session,
         topic: String,
-        message: &Publish,
+        (arrival, message): (Arrival, &Publish),
     ) -> Result<(), Lost> {
-        let (body, is_stored) = (message.payload.as_ref(), message.retain);
+        let body = message.payload.as_ref();
         if topic == self.topics.presence() {
             let said: Value = serde_json::from_slice(body).unwrap_or_default();
             if said["online"] == true {
@@ -287,8 +304,8 @@ impl Desk {
                 }
                 return Ok(());
             }
-            if is_stored {
-                // What stood there before we came; we have said otherwise since.
+            if arrival == Arrival::Before || message.retain {
+                // The end of our former life, which waited for us; we have said otherwise since.
                 return Ok(());
             }
             info!("the MQTT broker said that the station is away; it is told otherwise");
