@@ -383,6 +383,18 @@ impl Floor {
         }
     }
 
+    fn flowed(&mut self, session: SessionId, bytes: u64, open: u32, at: Timestamp) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            let life = &mut session.life;
+            if bytes != life.image_bytes || open > life.open_images {
+                life.last_byte = at;
+            }
+            life.last_sign = at;
+            life.image_bytes = bytes;
+            life.open_images = open;
+        }
+    }
+
     fn apply_note(&mut self, note: &Note, at: Timestamp) {
         match note {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
@@ -407,17 +419,7 @@ impl Floor {
                     session.life.last_sign = at;
                 }
             }
-            Note::Flow { session, bytes, open } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    let life = &mut session.life;
-                    if *bytes != life.image_bytes || *open > life.open_images {
-                        life.last_byte = at;
-                    }
-                    life.last_sign = at;
-                    life.image_bytes = *bytes;
-                    life.open_images = *open;
-                }
-            }
+            Note::Flow { session, bytes, open } => self.flowed(*session, *bytes, *open, at),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::DataAssigned { mac, data } => {
