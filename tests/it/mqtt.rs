@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::agent::{PATIENCE, TestAgent};
-use crate::broker::Mosquitto;
+use crate::broker::{Mosquitto, Subscriber};
 
 fn bus(broker: &Mosquitto) -> String {
     format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port)
@@ -34,6 +34,10 @@ fn m02_presence_tells_a_power_cut_from_a_stop() {
     let goodbye = presence.next();
     assert_eq!((&goodbye["online"], &goodbye["reason"]), (&json!(false), &json!("shutdown")));
     assert_eq!(goodbye["session"], again["session"]);
+}
+
+fn until(subscriber: &Subscriber, fits: impl Fn(&Value) -> bool) -> Value {
+    std::iter::repeat_with(|| subscriber.next()).find(fits).expect("it never ends")
 }
 
 /// A server with one file: the first who asks waits for ever, and it is told that somebody asked.
@@ -61,8 +65,11 @@ fn server(body: Vec<u8>) -> (u16, Receiver<()>) {
 #[test]
 fn long_work_is_answered_to_its_end_although_the_power_goes_in_between() {
     let broker = Mosquitto::start();
-    let replies = broker.subscribe("bootline/v1/st-test/res/image/add");
+    let all = broker.subscribe("bootline/v1/st-test/#");
+    let reply = || until(&all, |said| said["final"].is_boolean());
     let mut agent = TestAgent::start(&bus(&broker));
+    // Before that nobody has subscribed to requests.
+    until(&all, |said| said["online"] == true);
     let (port, asked) = server(vec![7; 256 * 1024]);
     let body = json!({
         "command_id": "fetch-4711", "correlation_id": "order-4711", "params": {"url": format!("http://127.0.0.1:{port}/a.img")},
@@ -70,12 +77,12 @@ fn long_work_is_answered_to_its_end_although_the_power_goes_in_between() {
     let request = ["-V", "5", "-q", "1", "-t", "bootline/v1/st-test/cmd/image/add", "-m", &body.to_string()];
     let sent = Command::new("mosquitto_pub").args(["-p", &broker.port.to_string()]).args(request).status().unwrap();
     assert!(sent.success());
-    let accepted = replies.next();
+    let accepted = reply();
     assert_eq!((&accepted["status"], &accepted["final"]), (&json!("accepted"), &json!(false)));
     asked.recv_timeout(PATIENCE).expect("the file is asked for");
     agent.kill();
     agent.restart();
-    let last = replies.next();
+    let last = reply();
     assert_eq!((&last["status"], &last["final"], &last["code"]), (&json!("succeeded"), &json!(true), &json!(200)));
     assert_eq!((&last["command_id"], &last["correlation_id"]), (&json!("fetch-4711"), &json!("order-4711")));
     let image = agent.get(&format!("/api/v1/images/{}", last["result"]["job"]["image"].as_str().unwrap())).json();
