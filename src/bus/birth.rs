@@ -220,6 +220,11 @@ impl Session {
         Self { boot_id, session, since }
     }
 
+    /// Of the process; each life has its own.
+    pub fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
     pub fn online(&self) -> Bytes {
         json(&Presence {
             v: 1,

@@ -54,6 +54,8 @@ fn each_fault_is_named_with_its_place_and_value() {
         ("network: {dhcp: {boot: {http-x64: 'ftp://x/y'}}}\n", &["network.dhcp.boot.http-x64", "ftp://x/y"]),
         ("station: {id: 'a b'}\n", &["station.id", "a b"]),
         ("station: {root: 'a//b'}\n", &["station.root"]),
+        ("bus: {mqtt: off, sparkplug: {group: plant}}\n", &["bus.sparkplug", "bus.mqtt"]),
+        ("bus: {sparkplug: on}\n", &["off or {group: ..}"]),
         ("bus: {mqtt: maybe}\n", &["maybe", "embedded, off or"]),
         ("bus: {mqtt: {url: 'http://x'}}\n", &["bus.mqtt.url", "http://x"]),
         ("bus: {mqtt: {url: 'mqtt://x', password: geheim}}\n", &["password"]),

@@ -75,12 +75,12 @@ fn begin(images: &Images, job: Job, running: &mut HashMap<String, Running>, task
     let images = images.clone();
     tasks.spawn(async move {
         let id = job.id.to_string();
-        let work = async {
+        let work = Box::pin(async {
             match job.image {
                 Some(image) => look(&images, &job, image, &meter).await,
                 None => fetch::run(&images, &job, &meter).await,
             }
-        };
+        });
         let done = followed(&images, &job, &meter, work).await;
         if let Err(refusal) = done
             && !meter.cancelled.load(Ordering::Relaxed)

@@ -25,6 +25,7 @@ mod images;
 mod journey;
 mod line;
 mod models;
+mod mqtt;
 mod net;
 mod netconsole;
 mod restart;

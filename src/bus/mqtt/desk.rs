@@ -46,6 +46,13 @@ const ALONE: Duration = Duration::from_secs(60);
 const DUPLICATE: &str = "bus.duplicate_station";
 const UNHEARD: &str = "bus.subscription_refused.mqtt";
 
+/// Whether a message came before or after the station had said that it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    Before,
+    After,
+}
+
 pub struct Desk {
     pub settings: Settings,
     pub ledger: Ledger,
@@ -55,6 +62,9 @@ pub struct Desk {
     pub born: watch::Sender<bool>,
     /// Cancelled when there is a second station of this name: then we are silent.
     pub barred: CancellationToken,
+    /// The newest session of somebody else who was online by our name: mosquitto 2.0.11 hangs up on a client that is
+    /// taken over without saying so. A broker may go on telling of our own former life, but that is one session only.
+    pub rival: watch::Sender<Option<String>>,
 }
 
 impl Desk {
@@ -62,6 +72,7 @@ impl Desk {
         let mut backoff = Backoff::default();
         let mut known = Lost(String::new());
         let mut takeovers = Takeovers::default();
+        let mut known_rival = None;
         while !stop.is_cancelled() {
             let Err(lost) = self.session(&mut backoff, &stop).await else {
                 return;
@@ -73,7 +84,10 @@ impl Desk {
             } else {
                 warn!(why = %lost, "the MQTT broker does not hear the station");
             }
-            if is_takeover(&lost) && takeovers.note(Instant::now()) {
+            let rival = self.rival.borrow().clone();
+            let is_new = rival.is_some() && rival != known_rival;
+            known_rival = rival;
+            if (is_new || is_takeover(&lost)) && takeovers.note(Instant::now()) {
                 return self.give_way().await;
             }
             known = lost;
@@ -224,6 +238,8 @@ impl Desk {
         let mut again = interval_at(Instant::now() + RESUBSCRIBE, RESUBSCRIBE);
         // In order, so that a request is given to the ledger and acknowledged in the order of arrival.
         let mut work: FuturesOrdered<BoxFuture<'_, Publish>> = FuturesOrdered::new();
+        // What is here by now, the broker sent before it had our presence.
+        let mut early = inbox.len();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -231,7 +247,9 @@ impl Desk {
                 lost = &mut kept => return Err(lost),
                 Some(done) = work.next() => acknowledge(client, &done),
                 Some(message) = inbox.recv(), if work.len() < AT_ONCE => {
-                    work.push_back(Box::pin(self.handle(client, granted, session, message)));
+                    let arrival = if early > 0 { Arrival::Before } else { Arrival::After };
+                    early = early.saturating_sub(1);
+                    work.push_back(Box::pin(self.handle(client, granted, session, (arrival, message))));
                 }
                 _ = again.tick(), if !hears => hears = self.subscribe(client, granted).await?,
                 () = &mut alone, if !is_alone => {
@@ -252,22 +270,42 @@ impl Desk {
     }
 
     /// Does what a message asks for; gives it back to be acknowledged.
-    async fn handle(&self, client: &AsyncClient, granted: Granted, session: &Session, message: Publish) -> Publish {
+    async fn handle(
+        &self,
+        client: &AsyncClient,
+        granted: Granted,
+        session: &Session,
+        (arrival, message): (Arrival, Publish),
+    ) -> Publish {
         let topic = String::from_utf8_lossy(&message.topic).into_owned();
         if let Some((audience, name)) = self.topics.command(&topic) {
             let counter = Counter { client, granted, ledger: &self.ledger, topics: &self.topics };
             counter.serve(audience, &name, &message).await;
-        } else if let Err(why) = self.correct(client, session, topic, &message.payload).await {
+        } else if let Err(why) = self.correct(client, session, topic, (arrival, &message)).await {
             debug!(%why, "a state of a former life stays at the broker");
         }
         message
     }
 
     /// What the broker keeps of us must be true: a Will that came late, a project that is gone.
-    async fn correct(&self, client: &AsyncClient, session: &Session, topic: String, body: &[u8]) -> Result<(), Lost> {
+    async fn correct(
+        &self,
+        client: &AsyncClient,
+        session: &Session,
+        topic: String,
+        (arrival, message): (Arrival, &Publish),
+    ) -> Result<(), Lost> {
+        let body = message.payload.as_ref();
         if topic == self.topics.presence() {
             let said: Value = serde_json::from_slice(body).unwrap_or_default();
             if said["online"] == true {
+                if said["boot_id"] != session.boot_id() {
+                    self.rival.send_replace(said["session"].as_str().map(str::to_owned));
+                }
+                return Ok(());
+            }
+            if arrival == Arrival::Before || message.retain {
+                // The end of our former life, which waited for us; we have said otherwise since.
                 return Ok(());
             }
             info!("the MQTT broker said that the station is away; it is told otherwise");

@@ -175,7 +175,15 @@ pub async fn run(settings: Settings, source: relay::Source, topics: Topics, birt
     let outlet = outlet::Outlet::new(settings.clone(), &station, topics.clone(), around);
     let link = outlet.link();
     let export = sparkplug::run(settings.clone(), ledger.clone(), barred.clone(), stop.clone());
-    let desk = desk::Desk { settings, ledger: ledger.clone(), topics: topics.clone(), birth, born, barred };
+    let desk = desk::Desk {
+        settings,
+        ledger: ledger.clone(),
+        topics: topics.clone(),
+        birth,
+        born,
+        barred,
+        rival: watch::Sender::new(None),
+    };
     let progress = Progress::new(ledger.telemetry());
     // The desk says goodbye when the last events are out.
     let farewell = CancellationToken::new();

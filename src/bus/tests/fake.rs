@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::{
-    ConnAck, ConnAckProperties, ConnectReturnCode, Packet, PubAck, PubAckReason, Publish, SubAck, SubscribeReasonCode,
+    ConnAck, ConnAckProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode, Packet, PubAck, PubAckReason,
+    Publish, SubAck, SubscribeReasonCode,
 };
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +27,8 @@ struct Script {
     topic_alias_max: Option<u16>,
     acks: Acks,
     subscriptions: SubscribeReasonCode,
+    /// Another client takes over as soon as this one has subscribed.
+    takeover: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -44,6 +47,7 @@ const POLITE: Script = Script {
     topic_alias_max: None,
     acks: Acks::Prompt(PubAckReason::Success),
     subscriptions: SubscribeReasonCode::Success(QoS::AtLeastOnce),
+    takeover: false,
 };
 
 /// What the broker saw.
@@ -150,6 +154,10 @@ impl Peer {
                     let return_codes = vec![script.subscriptions; subscribe.filters.len()];
                     let ack = SubAck { pkid: subscribe.pkid, return_codes, properties: None };
                     self.write(Packet::SubAck(ack)).await;
+                    if script.takeover {
+                        let goodbye = Disconnect::new(DisconnectReasonCode::SessionTakenOver);
+                        return self.write(Packet::Disconnect(goodbye)).await;
+                    }
                 }
                 Packet::PingReq => self.write(Packet::PingResp).await,
                 Packet::Publish(publish) => {
@@ -355,6 +363,23 @@ async fn m10_a_full_quota_holds_the_line_and_heals() {
     assert_eq!(names, ["station.alarm.raised", "station.alarm.cleared"]);
     world.delivered("mqtt").await;
     world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m13_three_takeovers_that_the_broker_tells_of_are_a_second_station() {
+    let mut fake = Fake::start(|_, _| Script { takeover: true, ..POLITE }).await;
+    let mut world = world(&fake).await;
+    let mut journal = world.ledger.follow(0);
+    let alarm = timeout(LONG, journal.next()).await.unwrap().unwrap().remove(0);
+    assert!(String::from_utf8_lossy(&alarm.body).contains("bus.duplicate_station"));
+    world.stop().await;
+    fake.heard.close();
+    let mut connections = Vec::new();
+    while let Some(heard) = fake.heard.recv().await {
+        connections.push(heard);
+    }
+    let connect = |nth| Heard::Connect { client: "st-01".to_owned(), nth };
+    assert_eq!(connections, [connect(0), connect(1), connect(2)], "then it is silent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -308,6 +308,8 @@ async fn m10_a_denied_topic_holds_the_line_with_an_alarm_until_the_broker_relent
     let acl = file(folder.path(), "acl", rights.as_bytes());
     let (mut world, server) = world(&format!("acl_file {}", acl.display())).await;
     online(server.port).await;
+    // Somebody takes events, or there is one more alarm.
+    let _erp = Subscriber::new(server.port, &["-q", "1", "-t", &format!("{OWN}/evt/#")]).await;
     world.happen(1).await;
     let mut journal = world.ledger.follow(1);
     let alarm = journal.next().await.unwrap().remove(0);

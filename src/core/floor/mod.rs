@@ -399,6 +399,18 @@ impl Floor {
         }
     }
 
+    fn flowed(&mut self, session: SessionId, bytes: u64, open: u32, at: Timestamp) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            let life = &mut session.life;
+            if bytes != life.image_bytes || open > life.open_images {
+                life.last_byte = at;
+            }
+            life.last_sign = at;
+            life.image_bytes = bytes;
+            life.open_images = open;
+        }
+    }
+
     fn apply_note(&mut self, note: &Note, at: Timestamp) {
         match note {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),

@@ -95,7 +95,7 @@ async fn m14_an_outage_of_days_drains_with_flat_memory() {
         if sequence == count / 10 {
             early = resident();
         }
-        if sequence % 1000 == 0 {
+        if sequence.is_multiple_of(1000) {
             most = most.max(resident());
         }
     }
