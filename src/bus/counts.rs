@@ -89,9 +89,9 @@ impl Counts {
         let follower = match &mut self.follower {
             Some(follower) => follower,
             None => {
-                let (newest, rows) = self.ledger.tally().await?;
-                self.tallies = tallies(rows);
-                self.follower.insert(self.ledger.follow(newest))
+                let tally = self.ledger.tally().await?;
+                self.tallies = tallies(tally.sessions);
+                self.follower.insert(self.ledger.follow(tally.newest))
             }
         };
         tokio::select! {

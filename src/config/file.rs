@@ -245,7 +245,7 @@ pub struct Broker {
 #[derive(Clone, Debug)]
 pub enum Nats {
     Off,
-    Server(NatsServer),
+    Server(Box<NatsServer>),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -313,7 +313,7 @@ impl<'de> FromMap<'de> for Mqtt {
 
 impl<'de> FromMap<'de> for Nats {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        NatsServer::deserialize(MapAccessDeserializer::new(map)).map(Self::Server)
+        NatsServer::deserialize(MapAccessDeserializer::new(map)).map(|server| Self::Server(Box::new(server)))
     }
 }
 
