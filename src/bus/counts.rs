@@ -37,24 +37,23 @@ pub struct Changed {
 /// Sessions of a project, by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct Tally {
-    open: u64,
     passed: u64,
     failed: u64,
     aborted: u64,
     interrupted: u64,
+    open: u64,
 }
 
 #[derive(Serialize)]
 struct State<'a> {
     v: u8,
-    station: &'a str,
     project: &'a str,
     name: &'a str,
     revision: u64,
     /// `active` or `inactive`
     status: &'static str,
     counts: Tally,
-    at: Timestamp,
+    updated_at: Timestamp,
 }
 
 impl Counts {
@@ -89,9 +88,9 @@ impl Counts {
         let follower = match &mut self.follower {
             Some(follower) => follower,
             None => {
-                let (newest, rows) = self.ledger.tally().await?;
-                self.tallies = tallies(rows);
-                self.follower.insert(self.ledger.follow(newest))
+                let tally = self.ledger.tally().await?;
+                self.tallies = tallies(tally.sessions);
+                self.follower.insert(self.ledger.follow(tally.newest))
             }
         };
         tokio::select! {
@@ -138,19 +137,16 @@ impl Counts {
         if std::mem::take(&mut self.everything) {
             changed.extend(projects.iter().map(|project| project.id.as_str().to_owned()));
         }
-        let station = &self.ledger.identity().station;
-        let now = self.ledger.now();
         let told = changed.into_iter().map(|id| {
             let body = projects.iter().find(|project| project.id.as_str() == id).map(|project| {
                 let state = State {
                     v: 1,
-                    station,
                     project: &id,
                     name: &project.name,
                     revision: project.revision,
                     status: if project.active { "active" } else { "inactive" },
                     counts: self.tallies.get(&id).copied().unwrap_or_default(),
-                    at: now,
+                    updated_at: project.updated_at,
                 };
                 Bytes::from(serde_json::to_vec(&state).expect("text and numbers are JSON"))
             });

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::debug;
 
 use crate::core::command::CommandId;
 use crate::core::job::{Job, JobState};
+use crate::core::refusal::Refusal;
+use crate::core::time::Timestamp;
 use crate::ledger::{Ledger, SubmitError};
 
 const PACE: Duration = Duration::from_secs(1);
@@ -31,6 +33,25 @@ struct Told {
     state: JobState,
     stage: &'static str,
     at: Instant,
+}
+
+/// The words are those of the contract, not of the table.
+#[derive(Serialize)]
+struct Report<'a> {
+    v: u8,
+    command_id: &'a CommandId,
+    /// Of the command.
+    name: &'a str,
+    station: &'a str,
+    state: &'static str,
+    /// What is done now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'static str>,
+    queued_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Refusal>,
 }
 
 /// A job that stands otherwise than told.
@@ -90,14 +111,28 @@ impl Jobs {
             let is_over = job.ended_at.is_some_and(|ended| now.since(ended) >= KEEP);
             if !is_told && !is_over {
                 self.told.insert(job.id.clone(), Told { state: job.state, stage: job.stage(), at: Instant::now() });
-                let mut body = job.shown();
-                body["v"] = json!(1);
-                body["station"] = json!(station);
-                body["command_id"] = json!(job.id);
-                changed.push(Changed { id: job.id.clone(), body: body.to_string().into() });
+                changed.push(Changed { id: job.id.clone(), body: report(job, station) });
             }
         }
         self.told.retain(|id, _| jobs.iter().any(|job| job.id == *id));
         changed
     }
+}
+
+fn report(job: &Job, station: &str) -> Bytes {
+    let report = Report {
+        v: 1,
+        command_id: &job.id,
+        name: &job.kind,
+        station,
+        state: match job.state {
+            JobState::Running => "in_progress",
+            JobState::Succeeded | JobState::Failed | JobState::Canceled => job.state.as_str(),
+        },
+        stage: job.is_open().then(|| job.stage()),
+        queued_at: job.started_at,
+        ended_at: job.ended_at,
+        error: job.error.as_ref(),
+    };
+    serde_json::to_vec(&report).expect("text and numbers are JSON").into()
 }

@@ -415,7 +415,7 @@ pub struct SparkplugGroup {
 #[derive(Clone, Debug)]
 pub enum Nats {
     Off,
-    Server(NatsServer),
+    Server(Box<NatsServer>),
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -489,7 +489,7 @@ impl<'de> FromMap<'de> for Sparkplug {
 
 impl<'de> FromMap<'de> for Nats {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        NatsServer::deserialize(MapAccessDeserializer::new(map)).map(Self::Server)
+        NatsServer::deserialize(MapAccessDeserializer::new(map)).map(|server| Self::Server(Box::new(server)))
     }
 }
 

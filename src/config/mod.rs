@@ -301,7 +301,7 @@ fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
     if !(1..=5).contains(&server.replicas) {
         return Err(wrong("bus.nats.replicas", format!("{} copies; a stream has 1 to 5", server.replicas)));
     }
-    Ok(Settings {
+    let settings = Settings {
         url: server.url.clone(),
         login,
         tls: Tls { ca: server.ca.clone(), client, first: server.tls_first },
@@ -309,7 +309,9 @@ fn nats(server: &file::NatsServer) -> Result<bus::nats::Settings, ConfigError> {
         replicas: server.replicas,
         allow_anonymous: server.allow_anonymous,
         again: AGAIN,
-    })
+    };
+    settings.sound().map_err(|error| wrong("bus.nats", error.to_string()))?;
+    Ok(settings)
 }
 
 /// The first line of a file; never in the configuration itself, never in an error.

@@ -97,8 +97,8 @@ impl Ledger {
         self.readers.ask(move |connection| query::sessions(connection, &filter)).await
     }
 
-    /// How many sessions of each project ended how (`open`: not yet), and the newest event that was counted.
-    pub async fn tally(&self) -> Result<(u64, Vec<(String, String, u64)>), SubmitError> {
+    /// How the sessions of all projects ended.
+    pub async fn tally(&self) -> Result<query::Tally, SubmitError> {
         self.readers.ask(query::tally).await
     }
 

@@ -21,15 +21,24 @@ pub struct SessionFilter {
     pub limit: u32,
 }
 
-/// How many sessions of each project ended how (`open`: not yet), and the newest event that was counted.
-pub fn tally(connection: &Connection) -> Result<(u64, Vec<(String, String, u64)>), StoreError> {
+/// How the sessions of all projects ended.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// The newest event that was counted.
+    pub newest: u64,
+    /// Project, outcome (`open`: not yet), how many.
+    pub sessions: Vec<(String, String, u64)>,
+}
+
+pub fn tally(connection: &Connection) -> Result<Tally, StoreError> {
     // Sessions and their events are written in one transaction and read in one.
     let reading = connection.unchecked_transaction()?;
     let newest = journal::newest(&reading)?;
     let mut statement =
         reading.prepare_cached("SELECT project, coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1, 2")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, count(row.get(2)?))))?;
-    Ok((newest, rows.collect::<Result<_, _>>()?))
+    let sessions = rows.collect::<Result<_, _>>()?;
+    Ok(Tally { newest, sessions })
 }
 
 /// Sessions of a project by how they ended.

@@ -52,7 +52,7 @@ impl Desk {
         let mut known = String::new();
         while !stop.is_cancelled() {
             let start = Instant::now();
-            let Err(trouble) = self.session(&mut board, &stop).await else {
+            let Err(trouble) = Box::pin(self.session(&mut board, &stop)).await else {
                 return;
             };
             backoff.held(start.elapsed());

@@ -75,8 +75,8 @@ impl Settings {
         }
     }
 
-    /// Finds at start what no waiting will mend.
-    pub(in crate::bus) fn check(&self) -> Result<(), SettingsError> {
+    /// Finds in the words alone what no waiting will mend.
+    pub fn sound(&self) -> Result<(), SettingsError> {
         let url = |reason: &str| SettingsError::Url { url: self.url.clone(), reason: reason.to_owned() };
         if self.url.contains('@') {
             // The text is not repeated: it may hold a password.
@@ -96,6 +96,12 @@ impl Settings {
         if !is_local && self.login == Login::Anonymous && self.tls.client.is_none() && !self.allow_anonymous {
             return Err(SettingsError::Anonymous { url: self.url.clone() });
         }
+        Ok(())
+    }
+
+    /// The same, and whether the files are there.
+    pub(in crate::bus) fn check(&self) -> Result<(), SettingsError> {
+        self.sound()?;
         let Tls { ca, client, first: _ } = &self.tls;
         let login = match &self.login {
             Login::Anonymous => None,
@@ -177,14 +183,12 @@ fn unreadable(file: &Path, error: &io::Error) -> Trouble {
 /// The configuration of NATS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("bus.nats.url {url:?} is not a NATS address: {reason}")]
+    #[error("url {url:?} is not a NATS address: {reason}")]
     Url { url: String, reason: String },
-    #[error(
-        "bus.nats.url: a login does not belong into the URL; use username and password_file, token_file, nkey or creds"
-    )]
+    #[error("url: a login does not belong into it; use username and password_file, token_file, nkey or creds")]
     Secret,
     #[error(
-        "bus.nats: {url} is on a network, and no login is given: a NATS server that takes anyone lets anyone command \
+        "{url} is on a network, and no login is given: a NATS server that takes anyone lets anyone command \
          this station; give creds, nkey, username and password_file, token_file, or cert and key, or set \
          allow_anonymous: true"
     )]

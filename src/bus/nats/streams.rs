@@ -159,9 +159,10 @@ fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     tell(found.retention != wanted.retention, format!("retention is {:?}", found.retention));
     tell(found.storage != wanted.storage, format!("storage is {:?}", found.storage));
     tell(found.discard != wanted.discard, format!("discard is {:?}", found.discard));
+    // None or a negative number is as many as come.
+    let history = |config: &Config| Some(config.max_messages_per_subject).filter(|most| *most > 0).unwrap_or(i64::MAX);
     tell(
-        found.max_messages_per_subject > 0 && found.max_messages_per_subject < wanted.max_messages_per_subject.max(1)
-            || (wanted.max_messages_per_subject <= 0 && found.max_messages_per_subject > 0),
+        history(found) < history(wanted),
         format!("only {} messages a subject are kept", found.max_messages_per_subject),
     );
     tell(wanted.allow_rollup && !found.allow_rollup, "keys cannot be purged (allow_rollup_hdrs)".to_owned());

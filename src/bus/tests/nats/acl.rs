@@ -96,7 +96,7 @@ impl User {
     }
 
     /// What one publishes, the administrator hears.
-    async fn may_publish(&self, admin: &User, subject: &str) {
+    async fn may_publish(&self, admin: &Self, subject: &str) {
         let mut hears = admin.client.subscribe(subject.to_owned()).await.unwrap();
         // An answer of the server: the subscription stands.
         admin.client.request("$JS.API.INFO", "".into()).await.unwrap();
@@ -104,7 +104,7 @@ impl User {
         timeout(LONG, hears.next()).await.unwrap_or_else(|_| panic!("{subject}: {:?}", self.violations.borrow()));
     }
 
-    async fn may_subscribe(&self, admin: &User, subject: &str) {
+    async fn may_subscribe(&self, admin: &Self, subject: &str) {
         let mut hears = self.client.subscribe(subject.to_owned()).await.unwrap();
         let said = async {
             loop {
