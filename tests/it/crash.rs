@@ -18,7 +18,7 @@ fn die(point: &str, n: u32) -> (Vec<Value>, Vec<Value>) {
     let broker = Mosquitto::start();
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
     let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
-    agent.project("Chaos", &agent.image("chaos.img", &[3; SIZE as usize]));
+    agent.project("Chaos", &agent.image("chaos.img", &[3; 4096]));
     agent.kill();
     agent.restart_with(&[("BOOTLINE_CRASH", &format!("{point}@{n}"))]);
     let power = Arc::new(Power::default());
