@@ -11,8 +11,6 @@ use crate::board::FakeBoard;
 use crate::broker::Mosquitto;
 use crate::restart::{Power, check, persist};
 
-const SIZE: u64 = 4096;
-
 /// One device goes its way while the agent dies at the n-th passage of a point; what a durable consumer has heard.
 fn die(point: &str, n: u32) -> (Vec<Value>, Vec<Value>) {
     let broker = Mosquitto::start();
