@@ -336,6 +336,14 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
             bootconf: format!("A={}\n", a % 3),
             sha256: Digest::new([1; 32]),
         },
+        17..=21 => delivery_of((kind, a, b)),
+        _ => return Input::Tick,
+    })
+}
+
+/// What happens to sinks and the journal.
+fn delivery_of((kind, a, b): (u8, u8, u8)) -> Observation {
+    match kind {
         17 => Observation::SinksNamed { names: vec![["mqtt", "nats"][usize::from(b % 2)].to_owned()] },
         18 => Observation::SinkChanged {
             sink: "mqtt".to_owned(),
@@ -349,14 +357,13 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
             reason: "x".to_owned(),
         },
         20 => Observation::Redelivered { sink: "mqtt".to_owned(), seq: u64::from(b % 8) },
-        21 => Observation::JournalMeasured(Extent {
+        _ => Observation::JournalMeasured(Extent {
             aged: u64::from(b % 16),
             oldest_rows: u64::from(b % 16),
             cap_bytes: 1000,
             ..Extent::default()
         }),
-        _ => return Input::Tick,
-    })
+    }
 }
 
 proptest! {

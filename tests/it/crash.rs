@@ -11,14 +11,12 @@ use crate::board::FakeBoard;
 use crate::broker::Mosquitto;
 use crate::restart::{Power, check, persist};
 
-const SIZE: u64 = 4096;
-
 /// One device goes its way while the agent dies at the n-th passage of a point; what a durable consumer has heard.
 fn die(point: &str, n: u32) -> (Vec<Value>, Vec<Value>) {
     let broker = Mosquitto::start();
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
     let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
-    agent.project("Chaos", &agent.image("chaos.img", &[3; SIZE as usize]));
+    agent.project("Chaos", &agent.image("chaos.img", &[3; 4096]));
     agent.kill();
     agent.restart_with(&[("BOOTLINE_CRASH", &format!("{point}@{n}"))]);
     let power = Arc::new(Power::default());
