@@ -18,6 +18,14 @@ pub struct Cause {
     pub correlation_id: Option<String>,
 }
 
+/// What tells an event from all others.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    pub id: Uuid,
+    pub seq: u64,
+    pub at: Timestamp,
+}
+
 /// The envelope of every event: CloudEvents 1.0, structured JSON, at most 64 KiB with its data.
 #[derive(Serialize, JsonSchema)]
 pub struct CloudEvent<'a> {
@@ -64,11 +72,12 @@ pub fn schema(event: &str) -> String {
 }
 
 pub fn record(identity: &Identity, event: &Event, seq: u64, at: Timestamp, cause: &Cause) -> Recorded {
-    named(Uuid::now_v7(), identity, event, seq, at, cause)
+    named(&Mark { id: Uuid::now_v7(), seq, at }, identity, event, cause)
 }
 
 /// The same with an id that is given: examples are the same each time.
-pub fn named(id: Uuid, identity: &Identity, event: &Event, seq: u64, at: Timestamp, cause: &Cause) -> Recorded {
+pub fn named(mark: &Mark, identity: &Identity, event: &Event, cause: &Cause) -> Recorded {
+    let Mark { id, seq, at } = *mark;
     let name = event.name();
     let subject = event.subject(&identity.station);
     let path = format!("{}/{}", subject.kind, subject.id);

@@ -23,7 +23,7 @@ use crate::core::slot::Line;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry};
 use crate::ledger::Identity;
-use crate::ledger::cloudevent::{self, Cause};
+use crate::ledger::cloudevent::{self, Cause, Mark};
 
 /// 2025-11-22 06:00 UTC
 const BEGAN: Timestamp = Timestamp::from_millis(1_763_791_200_000);
@@ -183,7 +183,7 @@ impl Story {
     fn say(&mut self, event: &Event, cause: &Cause) {
         self.seq += 1;
         let id = Uuid::from_u128(IDS + u128::from(self.seq));
-        let recorded = cloudevent::named(id, &self.identity, event, self.seq, self.now, cause);
+        let recorded = cloudevent::named(&Mark { id, seq: self.seq, at: self.now }, &self.identity, event, cause);
         let body = serde_json::from_slice(&recorded.body).expect("an event is JSON");
         self.events.push((event.name(), body));
     }
