@@ -401,13 +401,7 @@ impl Floor {
 
     fn flowed(&mut self, session: SessionId, bytes: u64, open: u32, at: Timestamp) {
         if let Some(session) = self.sessions.get_mut(&session) {
-            let life = &mut session.life;
-            if bytes != life.image_bytes || open > life.open_images {
-                life.last_byte = at;
-            }
-            life.last_sign = at;
-            life.image_bytes = bytes;
-            life.open_images = open;
+            session.life.flowed(bytes, open, at);
         }
     }
 
@@ -438,11 +432,7 @@ impl Floor {
                     session.life.last_sign = at;
                 }
             }
-            Note::Flow { session, bytes, open } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.flowed(*bytes, *open, at);
-                }
-            }
+            Note::Flow { session, bytes, open } => self.flowed(*session, *bytes, *open, at),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::DataAssigned { mac, data } => {
