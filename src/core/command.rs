@@ -17,10 +17,12 @@ use crate::core::params::read;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::refusal::Refusal;
+use crate::core::role::Caller;
 use crate::core::rule::Rule;
 use crate::core::script::{FileName, Scripts};
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
+use crate::core::token::{TokenCreate, TokenRevoke};
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
@@ -32,6 +34,9 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(3600);
 /// How far ahead `expires_at` may lie.
 const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The id of an actor of whom nothing is known.
+const ANONYMOUS: &str = "anonymous";
 
 /// Names one request for good: `[A-Za-z0-9_-]{8,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,13 +68,36 @@ impl FromStr for CommandId {
 
 serde_by_text!(CommandId);
 
-/// Who says that he asks. Recorded, never trusted.
+/// Who says that he asks. Recorded, never trusted; but `token` is proven, and what its bearer says of himself then
+/// stands in `claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
     #[serde(rename = "type")]
     pub kind: String,
     pub id: String,
+    #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Box<Actor>>,
+}
+
+impl Actor {
+    fn new(kind: &str, id: &str) -> Self {
+        Self { kind: kind.to_owned(), id: id.to_owned(), claims: None }
+    }
+
+    pub fn anonymous(transport: Transport) -> Self {
+        Self::new(transport.as_str(), ANONYMOUS)
+    }
+
+    /// Nobody but the station says that somebody has shown a token.
+    pub fn proven(self, caller: &Caller, transport: Transport) -> Self {
+        let claims = |claimed: Self| (claimed.id != ANONYMOUS).then(|| Box::new(claimed));
+        match &caller.token {
+            Some(token) => Self { claims: claims(self), ..Self::new("token", token) },
+            None if self.kind == "token" => Self { claims: claims(self), ..Self::anonymous(transport) },
+            None => self,
+        }
+    }
 }
 
 /// On which way a command came in.
@@ -179,10 +207,13 @@ pub enum Order {
     RulesGet,
     RulesTest(RulesTest),
     StationInfo,
+    TokenCreate(TokenCreate),
+    TokenRevoke(TokenRevoke),
+    TokenList,
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 29] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -209,6 +240,9 @@ pub const NAMES: [&str; 26] = [
     "rules.get",
     "rules.test",
     "station.info",
+    "token.create",
+    "token.revoke",
+    "token.list",
 ];
 
 /// An image is named by its digest, or by a name that only one image has.
@@ -398,9 +432,7 @@ impl Command {
         let content = canonical(&json!({
             "name": name, "params": request.params, "if_match": request.if_match, "dry_run": request.dry_run,
         }));
-        let actor = request
-            .actor
-            .unwrap_or_else(|| Actor { kind: envelope.transport.as_str().to_owned(), id: "anonymous".to_owned() });
+        let actor = request.actor.unwrap_or_else(|| Actor::anonymous(envelope.transport));
         Ok(Self {
             id,
             idempotent,
@@ -501,6 +533,9 @@ impl Order {
             "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
             "rules.test" => Self::RulesTest(read(params)?),
             "station.info" => read::<Nothing>(params).map(|_| Self::StationInfo)?,
+            "token.create" => Self::TokenCreate(read(params)?),
+            "token.revoke" => Self::TokenRevoke(read(params)?),
+            "token.list" => read::<Nothing>(params).map(|_| Self::TokenList)?,
             _ => return Err(Refusal::new(400, "unknown_command", format!("/name: there is no command {name:?}"))),
         })
     }
@@ -518,6 +553,7 @@ impl Order {
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
+                | Self::TokenList
         )
     }
 

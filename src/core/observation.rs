@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::core::command::{Command, CommandId};
+use crate::core::command::{Actor, Command, CommandId, Transport};
 use crate::core::device::{BootIdentity, Facts, Mac, Serial};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Form, Image, ZeroMap};
@@ -12,6 +12,7 @@ use crate::core::refusal::Refusal;
 use crate::core::script::{ScriptId, ScriptRun};
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
+use crate::core::token::TokenName;
 
 /// Everything that can happen to a station.
 #[expect(clippy::large_enum_variant, reason = "nearly all inputs are observations")]
@@ -128,6 +129,10 @@ pub enum Observation {
         bootconf: String,
         sha256: Digest,
     },
+    /// When tokens were last shown, batched to one input a minute.
+    TokensUsed(Vec<(TokenName, Timestamp)>),
+    /// Something was asked for that is no command, such as an upload.
+    Done(Deed),
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,
@@ -141,6 +146,18 @@ pub enum Observation {
     AlarmCleared {
         code: String,
     },
+}
+
+/// For the audit: who did what beside the commands.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    pub id: CommandId,
+    /// `image.upload`
+    pub name: String,
+    pub actor: Actor,
+    pub transport: Transport,
+    /// As in HTTP.
+    pub code: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

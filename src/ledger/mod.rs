@@ -19,10 +19,11 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use crate::core::command::{Command, Envelope, Reply, Salutation};
+use crate::core::command::{Command, Envelope, Reply, Salutation, Transport};
 use crate::core::floor::Settings;
 use crate::core::observation::Input;
 use crate::core::refusal::Refusal;
+use crate::core::role::{Caller, Role};
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::read::Readers;
@@ -96,6 +97,7 @@ pub struct Ledger {
     healthy: Arc<AtomicBool>,
     readers: Readers,
     identity: Arc<Identity>,
+    bus_role: Role,
     clock: Clock,
 }
 
@@ -137,7 +139,14 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, clock }, thread))
+        let bus_role = Role::Operator;
+        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, bus_role, clock }, thread))
+    }
+
+    /// What those may who send commands over a bus.
+    #[must_use]
+    pub fn with_bus_role(self, bus_role: Role) -> Self {
+        Self { bus_role, ..self }
     }
 
     pub fn identity(&self) -> &Identity {
@@ -154,6 +163,20 @@ impl Ledger {
     /// The one handler of requests: parses, asks the inbox, decides, commits, answers.
     /// Every failure is an answer too.
     pub async fn command(&self, body: &[u8], envelope: &Envelope<'_>) -> Reply {
+        self.command_of(&self.nameless(envelope.transport), body, envelope).await
+    }
+
+    /// The role of those who show no token: on a bus the configured one. REST knows its callers itself, so what comes
+    /// by that name without one is the station's own.
+    const fn nameless(&self, transport: Transport) -> Caller {
+        Caller::nameless(match transport {
+            Transport::Rest => Role::Admin,
+            Transport::Mqtt | Transport::Nats => self.bus_role,
+        })
+    }
+
+    /// The same for somebody whom the way in has looked at: nobody gets further than his role.
+    pub async fn command_of(&self, caller: &Caller, body: &[u8], envelope: &Envelope<'_>) -> Reply {
         let refused = |refusal: Refusal| {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
@@ -167,6 +190,10 @@ impl Ledger {
             Ok(command) => command,
             Err(refusal) => return refused(refusal),
         };
+        if let Err(refusal) = caller.may(&command.name) {
+            return refused(refusal);
+        }
+        let command = Command { actor: command.actor.proven(caller, command.transport), ..command };
         match self.submit(Input::Commanded(Box::new(command))).await {
             Ok(Receipt { answer: Answer::Reply(reply), .. }) => *reply,
             Ok(_) => refused(Refusal::new(500, "internal", "the command was carried out and left no reply")),

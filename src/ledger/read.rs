@@ -18,8 +18,9 @@ use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
+use crate::core::token::AccessToken;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, images, journal, open_reader, outbox, query, scripts, tables, timeline};
+use crate::store::{StoreError, images, journal, open_reader, outbox, query, scripts, tables, timeline, tokens};
 
 pub use crate::store::query::SessionFilter;
 pub use crate::store::scripts::Output;
@@ -151,6 +152,11 @@ impl Ledger {
     /// The text of a script as it was at a revision.
     pub async fn script_text(&self, id: ScriptId, revision: u64) -> Result<Option<String>, SubmitError> {
         self.readers.ask(move |connection| scripts::text(connection, &id, revision)).await
+    }
+
+    /// The valid token that has this hash.
+    pub async fn token(&self, sha256: Digest) -> Result<Option<AccessToken>, SubmitError> {
+        self.readers.ask(move |connection| tokens::find(connection, sha256)).await
     }
 
     pub async fn scripts(&self) -> Result<Vec<Script>, SubmitError> {

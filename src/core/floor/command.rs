@@ -77,6 +77,9 @@ impl Floor {
             Order::RulesGet => Ok((Vec::new(), json!(self.rules))),
             Order::RulesTest(asked) => self.test_rules(asked),
             Order::StationInfo => Ok((Vec::new(), self.station_info())),
+            Order::TokenCreate(wanted) => self.create_token(wanted, command, now),
+            Order::TokenRevoke(wanted) => self.revoke_token(wanted, command, now),
+            Order::TokenList => Ok(self.list_tokens()),
         }
     }
 

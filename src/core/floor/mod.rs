@@ -16,6 +16,7 @@ mod scripts;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -37,6 +38,7 @@ use crate::core::rule::Rules;
 use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
+use crate::core::token::{AccessToken, TokenName};
 use crate::core::view::Answer;
 
 pub use crate::core::floor::device::Device;
@@ -105,6 +107,7 @@ pub struct Floor {
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
     cursors: BTreeMap<String, u64>,
+    tokens: BTreeMap<TokenName, AccessToken>,
 }
 
 impl Floor {
@@ -125,6 +128,7 @@ impl Floor {
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -293,6 +297,8 @@ impl Floor {
             | Observation::FirmwareRejected { .. }
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
+            Observation::TokensUsed(used) => Ok(Decision::noted(self.tokens_used(used))),
+            Observation::Done(deed) => Ok(Decision::noted(vec![tokens::audited(deed)])),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
             Observation::AlarmCleared { code } => Ok(Decision::noted(match self.alarms.contains_key(code) {
                 true => vec![Event::AlarmCleared { code: code.clone() }.into()],
@@ -412,6 +418,7 @@ impl Floor {
                     life.open_images = *open;
                 }
             }
+            Note::Token(token) => self.learn_token(token.as_ref().clone()),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::DataAssigned { mac, data } => {
