@@ -11,6 +11,7 @@ mod run;
 mod simulate;
 mod size;
 mod tally;
+mod token;
 mod tools;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Command {
     Simulate(simulate::Args),
     #[command(subcommand)]
     Bootfiles(bootfiles::Verb),
+    #[command(subcommand)]
+    Token(token::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -51,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
+        Command::Token(verb) => token::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

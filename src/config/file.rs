@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::http::{Local, Networks, Tls};
+use crate::config::legacy::CmProvisionServer;
 use crate::core::device::Mac;
+use crate::core::role::Role;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +25,9 @@ pub struct File {
     pub bus: Bus,
     pub data: Option<PathBuf>,
     pub bootfiles: Option<PathBuf>,
+    /// The predecessor's whole configuration.
+    #[serde(rename = "cmProvisionServer")]
+    pub cm_provision_server: Option<CmProvisionServer>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -150,11 +156,22 @@ pub struct Http {
     pub devices: Option<SocketAddrV4>,
     #[serde(deserialize_with = "address")]
     pub operators: SocketAddr,
+    pub tls: Tls,
+    pub loopback: Local,
+    pub hosts: Vec<String>,
+    pub legacy_open: Networks,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { devices: None, operators: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)) }
+        Self {
+            devices: None,
+            operators: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: Tls::Off,
+            loopback: Local::Open,
+            hosts: Vec::new(),
+            legacy_open: Networks(Vec::new()),
+        }
     }
 }
 
@@ -214,11 +231,18 @@ pub struct Bus {
     #[serde(deserialize_with = "address")]
     pub mqtt_listen: SocketAddr,
     pub nats: Nats,
+    /// Of those who send commands over a bus.
+    pub role: Role,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { mqtt: Mqtt::Embedded, mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)), nats: Nats::Off }
+        Self {
+            mqtt: Mqtt::Embedded,
+            mqtt_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            nats: Nats::Off,
+            role: Role::Operator,
+        }
     }
 }
 
@@ -261,9 +285,9 @@ pub struct NatsServer {
 }
 
 /// A word or a map: an untagged enum would only say that nothing matched.
-struct WordOrMap<T> {
-    expected: &'static str,
-    word: fn(&str) -> Option<T>,
+pub struct WordOrMap<T> {
+    pub expected: &'static str,
+    pub word: fn(&str) -> Option<T>,
 }
 
 impl<'de, T: FromMap<'de>> Visitor<'de> for WordOrMap<T> {
@@ -282,7 +306,7 @@ impl<'de, T: FromMap<'de>> Visitor<'de> for WordOrMap<T> {
     }
 }
 
-trait FromMap<'de>: Sized {
+pub trait FromMap<'de>: Sized {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error>;
 }
 

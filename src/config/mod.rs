@@ -2,6 +2,8 @@
 
 mod boot;
 mod file;
+mod http;
+mod legacy;
 mod overrides;
 #[cfg(test)]
 mod tests;
@@ -12,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
+use crate::core::role::Role;
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, images, netconsole, tftp};
+use crate::http::{Listeners, Settings as HttpSettings};
+use crate::{bus, dhcp, images, netconsole, tftp};
 
 use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Switch, Transcode};
 
@@ -32,10 +36,14 @@ pub struct Config {
     pub dhcp: Option<dhcp::Settings>,
     pub tftp: tftp::Settings,
     pub netconsole: Option<netconsole::Settings>,
-    pub http: http::Settings,
+    pub http: HttpSettings,
     pub bus: bus::Settings,
+    /// Of those who send commands over a bus.
+    pub bus_role: Role,
     pub images: images::Settings,
     pub data: PathBuf,
+    /// What runs, but not as it was written.
+    pub warnings: Vec<String>,
 }
 
 /// Finds the file: as named, or in the usual places.
@@ -84,6 +92,7 @@ fn wrong(key: &'static str, what: impl Into<String>) -> ConfigError {
 }
 
 fn checked(file: File) -> Result<Config, ConfigError> {
+    let (file, warnings) = file.with_legacy()?;
     if !is_segment(&file.station.id) {
         return Err(wrong("station.id", format!("not [A-Za-z0-9_-]{{1,64}}: {:?}", file.station.id)));
     }
@@ -125,10 +134,18 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         },
         netconsole: (file.network.netconsole == Switch::On)
             .then(|| netconsole::Settings { interface: file.network.interface.clone() }),
-        http: http::Settings { devices, operators: file.http.operators },
+        http: HttpSettings {
+            devices,
+            operators: file.http.operators,
+            listeners: if file.is_legacy() { Listeners::One } else { Listeners::Two },
+            tls: http::tls(&file, &data)?,
+            access: http::access(&file),
+        },
         bus: bus(&file, &data)?,
+        bus_role: file.bus.role,
         images: images_of(&file.images),
         data,
+        warnings,
     })
 }
 
@@ -204,7 +221,8 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
         Nats::Off => None,
         Nats::Server(server) => Some(nats(server)?),
     };
-    Ok(bus::Settings { rest: Some(format!("http://{}/api/v1", file.http.operators)), mqtt, nats })
+    let scheme = if matches!(file.http.tls, http::Tls::Off) { "http" } else { "https" };
+    Ok(bus::Settings { rest: Some(format!("{scheme}://{}/api/v1", file.http.operators)), mqtt, nats })
 }
 
 #[cfg(feature = "embedded-broker")]
