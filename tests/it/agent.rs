@@ -27,6 +27,8 @@ pub struct TestAgent {
     pub mqtt: Option<SocketAddr>,
     child: Option<Child>,
     lines: Receiver<String>,
+    /// Overrides of the configuration.
+    env: Vec<(String, String)>,
 }
 
 /// Runs the binary with a configuration that is expected to be refused: exit code and what it said.
@@ -54,20 +56,42 @@ pub fn config(folder: &Path, ports: [u16; 3], bus: &str) -> PathBuf {
 
 impl TestAgent {
     pub fn start(bus: &str) -> Self {
+        Self::start_with(bus, &[])
+    }
+
+    /// With overrides from the environment, such as `BOOTLINE__HTTP__LOOPBACK`.
+    pub fn start_with(bus: &str, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("bootfiles")).unwrap();
         config(folder.path(), [0; 3], bus);
-        let mut agent = Self::begin(folder);
+        let mut agent = Self::begin(folder, env);
         agent.await_bound();
         // From now on it comes back where it was.
         config(agent.folder.path(), [agent.operators.port(), agent.devices.port(), agent.tftp.port()], bus);
         agent
     }
 
-    fn begin(folder: TempDir) -> Self {
+    /// With a configuration that lies in the folder.
+    pub fn start_in(folder: TempDir) -> Self {
+        let mut agent = Self::begin(folder, &[]);
+        agent.await_bound();
+        agent
+    }
+
+    fn begin(folder: TempDir, env: &[(&str, &str)]) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, lines) = spawn(folder.path());
-        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child: Some(child), lines }
+        let env: Vec<(String, String)> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (child, lines) = spawn(folder.path(), &env);
+        let child = Some(child);
+        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child, lines, env }
+    }
+
+    /// The binary with another command, for the same station.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootline"));
+        command.args(arguments).env("BOOTLINE_CONFIG", self.folder.path().join("bootline.yml"));
+        command.envs(self.env.iter().cloned()).output().unwrap()
     }
 
     /// Reads the log until the agent says where it listens and that it is ready.
@@ -97,7 +121,7 @@ impl TestAgent {
     }
 
     pub fn restart(&mut self) {
-        let (child, lines) = spawn(self.folder.path());
+        let (child, lines) = spawn(self.folder.path(), &self.env);
         (self.child, self.lines) = (Some(child), lines);
         self.await_bound();
     }
@@ -172,19 +196,23 @@ pub fn sequence(event: &Value) -> u64 {
     event["sequence"].as_str().unwrap().parse().unwrap()
 }
 
-fn spawn(folder: &Path) -> (Child, Receiver<String>) {
-    run(Command::new(env!("CARGO_BIN_EXE_bootline")), folder)
+fn spawn(folder: &Path, env: &[(String, String)]) -> (Child, Receiver<String>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootline"));
+    command.envs(env.iter().cloned());
+    run(command, folder)
 }
 
 /// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.
 pub fn run(mut command: Command, folder: &Path) -> (Child, Receiver<String>) {
+    // Tests of the buses are about more than an operator may do.
+    if command.get_envs().all(|(name, _)| name != "BOOTLINE__BUS__ROLE") {
+        command.env("BOOTLINE__BUS__ROLE", "admin");
+    }
     let mut child = command
         .arg("run")
         .arg("--config")
         .arg(folder.join("bootline.yml"))
         .env_remove("RUST_LOG")
-        // Tests of the buses are about more than an operator may do.
-        .env("BOOTLINE__BUS__ROLE", "admin")
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
