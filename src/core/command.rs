@@ -77,7 +77,7 @@ pub struct Actor {
     pub kind: String,
     pub id: String,
     #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
-    pub claims: Option<Box<Actor>>,
+    pub claims: Option<Box<Self>>,
 }
 
 impl Actor {

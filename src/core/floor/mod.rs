@@ -35,7 +35,7 @@ use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::rule::Rules;
-use crate::core::script::{Script, ScriptId};
+use crate::core::script::{DeviceData, Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::token::{AccessToken, TokenName};
@@ -383,6 +383,12 @@ impl Floor {
         }
     }
 
+    fn learn_data(&mut self, mac: Mac, data: &DeviceData) {
+        if let Some(device) = self.devices.get_mut(&mac) {
+            device.data = data.clone();
+        }
+    }
+
     fn apply_note(&mut self, note: &Note, at: Timestamp) {
         match note {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
@@ -421,11 +427,7 @@ impl Floor {
             Note::Token(token) => self.learn_token(token.as_ref().clone()),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
-            Note::DataAssigned { mac, data } => {
-                if let Some(device) = self.devices.get_mut(mac) {
-                    device.data = data.clone();
-                }
-            }
+            Note::DataAssigned { mac, data } => self.learn_data(*mac, data),
             Note::DataIssued { session, data } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.data = data.clone();

@@ -1,4 +1,4 @@
-//! Parameters as FastAPI reads them, and what it answers where one is missing or does not parse: all faults at once, in
+//! Parameters as `FastAPI` reads them, and what it answers where one is missing or does not parse: all faults at once, in
 //! the form of pydantic 2.
 
 use axum::Json;

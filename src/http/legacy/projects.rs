@@ -84,7 +84,7 @@ fn shown(project: &Project, names: &Names) -> Value {
         "image8Gb": first,
         "image16Gb": second,
         "image32Gb": third,
-        "cmStatusLed": project.status_led.map_or(json!(-1), |led| json!(led.gpio)),
+        "cmStatusLed": project.status_led.map_or_else(|| json!(-1), |led| json!(led.gpio)),
         "cmStatusLedOnOnsuccess": project.status_led.is_some_and(|led| led.on_success),
         "eeprom": project.firmware.as_ref().map_or_else(String::new, |recipe| names.eeprom(recipe.image)),
     })
