@@ -10,6 +10,7 @@ mod service;
 mod sweep;
 pub mod switch_test;
 mod tar;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,6 +28,8 @@ use crate::core::observation::{Input, Observation};
 use crate::dhcp::Dhcp;
 use crate::dhcp::interface::{Claim, Interface};
 use crate::firmware::Firmwares;
+use crate::http::auth::Gate;
+use crate::http::local::Door;
 use crate::http::{self, Listener};
 use crate::images::Images;
 use crate::ledger::{Clock, Keeper, Ledger, Retention};
@@ -56,7 +59,10 @@ pub struct Agent {
     netconsole: Option<Netconsole>,
     switches: Switches,
     devices: Listener,
-    operators: Listener,
+    /// Nothing where devices and operators share one.
+    operators: Option<Listener>,
+    door: Option<Door>,
+    gate: Gate,
     bus: Bus,
     metrics: Metrics,
     keeper: Keeper,
@@ -85,6 +91,7 @@ impl Agent {
         let claim = interface.claim(config.server, config.prefix_len).await?;
         let database = config.data.join("bootline.db");
         let (ledger, writer) = Ledger::open(&database, &config.root, config.core.clone(), Clock::default())?;
+        let ledger = ledger.with_bus_role(config.bus_role);
         // Images leave so much to the ledger; the alarm comes before they take it.
         let retention = Retention {
             keep: config.events.keep,
@@ -105,12 +112,13 @@ impl Agent {
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
         let switches = Switches::new(config.switches, ledger.clone());
-        let devices = Listener::bind("devices", config.http.devices.into()).await?.sending(images.mappings());
-        let operators = Listener::bind("operators", config.http.operators).await?;
+        let (devices, operators) = listeners(&config.http, &images).await?;
+        let door = door(&config.data);
+        let gate = Gate::new(ledger.clone(), config.http.access.clone());
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
         let metrics = Metrics::new(ledger.clone());
         // The bound one: its port may have been left to the system.
-        let server = devices.address()?;
+        let server = SocketAddr::new(config.server.into(), devices.address()?.port());
         Ok(Self {
             interface,
             claim,
@@ -124,6 +132,8 @@ impl Agent {
             switches,
             devices,
             operators,
+            door,
+            gate,
             bus,
             metrics,
             keeper,
@@ -136,7 +146,7 @@ impl Agent {
         Ok(Addresses {
             tftp: self.tftp.address()?,
             devices: self.devices.address()?,
-            operators: self.operators.address()?,
+            operators: self.operators.as_ref().unwrap_or(&self.devices).address()?,
             mqtt: self.bus.broker(),
         })
     }
@@ -213,17 +223,54 @@ impl Agent {
         });
         let shelves = http::device::Shelves { images: images.clone(), firmware: firmware.clone(), files };
         let side = http::device::Device::new(ledger.clone(), shelves, self.server);
-        let (devices, router) = (self.devices, http::device::router(side.clone()));
-        front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
+        let device_side = side.clone();
         front.spawn("image flow", move |stop| async move {
             side.run(stop).await;
             Ok(())
         });
-        let router = http::operator::router(http::operator::Operator { ledger, images, firmware, metrics });
-        let operators = self.operators;
-        front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });
+        let gate = self.gate.clone();
+        let operator = http::operator::Operator { ledger, images, firmware, metrics, gate: self.gate };
+        let router = http::operator::router(operator);
+        if let Some(door) = self.door {
+            let router = router.clone();
+            front.spawn("http data folder", move |stop| async move { Ok(door.run(router, stop).await?) });
+        }
+        let calls = http::device::router(device_side);
+        let calls = match self.operators {
+            Some(operators) => {
+                front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });
+                calls
+            }
+            None => calls.merge(router),
+        };
+        let devices = self.devices;
+        front.spawn("http devices", move |stop| async move { Ok(devices.run(calls, stop).await?) });
+        front.spawn("access", move |stop| async move {
+            gate.run(stop).await;
+            Ok(())
+        });
         Running { front, back, writer: self.writer, interface: self.interface, claim: self.claim, _lock: self._lock }
     }
+}
+
+/// One for devices and one for operators, or one for both.
+async fn listeners(settings: &http::Settings, images: &Images) -> Result<(Listener, Option<Listener>)> {
+    let certificate = settings.tls.as_ref().map(http::tls::Certificate::open).transpose()?;
+    let operators = || Listener::bind("operators", settings.operators);
+    Ok(match settings.listeners {
+        http::Listeners::One => (operators().await?.sending(images.mappings()), None),
+        http::Listeners::Two => {
+            let devices = Listener::bind("devices", settings.devices.into()).await?.sending(images.mappings());
+            let operators = operators().await?.sending(images.mappings()).secured(certificate);
+            (devices, Some(operators))
+        }
+    })
+}
+
+/// Without it `bootline token` works only while the agent does not run; that is no reason not to run.
+fn door(data: &Path) -> Option<Door> {
+    let bound = Door::bind(data);
+    bound.inspect_err(|error| tracing::warn!(%error, "no socket in the data folder for bootline token")).ok()
 }
 
 /// An agent that serves.

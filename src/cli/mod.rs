@@ -15,6 +15,7 @@ mod simulate;
 mod size;
 mod switch;
 mod tally;
+mod token;
 mod tools;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Bootfiles(bootfiles::Verb),
     #[command(subcommand)]
     Switch(switch::Verb),
+    #[command(subcommand)]
+    Token(token::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => backup::restore(args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Switch(verb) => switch::run(verb),
+        Command::Token(verb) => token::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

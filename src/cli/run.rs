@@ -50,6 +50,9 @@ async fn serve(config: config::Config) -> Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let agent = Agent::bind(config).await?;
     let addresses = agent.addresses()?;
     tracing::info!(devices = %addresses.devices, operators = %addresses.operators, tftp = %addresses.tftp, mqtt = ?addresses.mqtt, "bound");

@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::http::{Local, Networks, Tls};
+use crate::config::legacy::CmProvisionServer;
 use crate::core::device::Mac;
+use crate::core::role::Role;
 use crate::core::slot::{SlotName, Source};
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,6 +31,9 @@ pub struct File {
     pub power: Power,
     pub data: Option<PathBuf>,
     pub bootfiles: Option<PathBuf>,
+    /// The predecessor's whole configuration.
+    #[serde(rename = "cmProvisionServer")]
+    pub cm_provision_server: Option<CmProvisionServer>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -156,11 +162,22 @@ pub struct Http {
     pub devices: Option<SocketAddrV4>,
     #[serde(deserialize_with = "address")]
     pub operators: SocketAddr,
+    pub tls: Tls,
+    pub loopback: Local,
+    pub hosts: Vec<String>,
+    pub legacy_open: Networks,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { devices: None, operators: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)) }
+        Self {
+            devices: None,
+            operators: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            tls: Tls::Off,
+            loopback: Local::Open,
+            hosts: Vec::new(),
+            legacy_open: Networks(Vec::new()),
+        }
     }
 }
 
@@ -363,6 +380,8 @@ pub struct Bus {
     pub sparkplug: Sparkplug,
     pub nats: Nats,
     pub catch_up: Rate,
+    /// Of those who send commands over a bus.
+    pub role: Role,
 }
 
 impl Default for Bus {
@@ -373,6 +392,7 @@ impl Default for Bus {
             sparkplug: Sparkplug::Off,
             nats: Nats::Off,
             catch_up: Rate(Some(1000)),
+            role: Role::Operator,
         }
     }
 }
@@ -450,9 +470,9 @@ const fn one() -> usize {
 }
 
 /// A word or a map: an untagged enum would only say that nothing matched.
-struct WordOrMap<T> {
-    expected: &'static str,
-    word: fn(&str) -> Option<T>,
+pub struct WordOrMap<T> {
+    pub expected: &'static str,
+    pub word: fn(&str) -> Option<T>,
 }
 
 impl<'de, T: FromMap<'de>> Visitor<'de> for WordOrMap<T> {
@@ -471,7 +491,7 @@ impl<'de, T: FromMap<'de>> Visitor<'de> for WordOrMap<T> {
     }
 }
 
-trait FromMap<'de>: Sized {
+pub trait FromMap<'de>: Sized {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error>;
 }
 

@@ -2,6 +2,8 @@
 
 mod boot;
 mod file;
+mod http;
+mod legacy;
 mod line;
 mod overrides;
 #[cfg(test)]
@@ -14,8 +16,10 @@ use std::time::Duration;
 
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
+use crate::core::role::Role;
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, images, netconsole, switches, tftp};
+use crate::http::{Listeners, Settings as HttpSettings};
+use crate::{bus, dhcp, images, netconsole, switches, tftp};
 
 use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Sparkplug, Switch, Transcode};
 
@@ -34,12 +38,16 @@ pub struct Config {
     pub dhcp: Option<dhcp::Settings>,
     pub tftp: tftp::Settings,
     pub netconsole: Option<netconsole::Settings>,
-    pub http: http::Settings,
+    pub http: HttpSettings,
     pub bus: bus::Settings,
+    /// Of those who send commands over a bus.
+    pub bus_role: Role,
     pub images: images::Settings,
     pub switches: switches::Settings,
     pub events: Events,
     pub data: PathBuf,
+    /// What runs, but not as it was written.
+    pub warnings: Vec<String>,
 }
 
 /// What is kept of the journal.
@@ -95,6 +103,7 @@ fn wrong(key: &'static str, what: impl Into<String>) -> ConfigError {
 }
 
 fn checked(file: File) -> Result<Config, ConfigError> {
+    let (file, warnings) = file.with_legacy()?;
     if !is_segment(&file.station.id) {
         return Err(wrong("station.id", format!("not [A-Za-z0-9_-]{{1,64}}: {:?}", file.station.id)));
     }
@@ -137,12 +146,20 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         },
         netconsole: (file.network.netconsole == Switch::On)
             .then(|| netconsole::Settings { interface: file.network.interface.clone() }),
-        http: http::Settings { devices, operators: file.http.operators },
+        http: HttpSettings {
+            devices,
+            operators: file.http.operators,
+            listeners: if file.is_legacy() { Listeners::One } else { Listeners::Two },
+            tls: http::tls(&file, &data)?,
+            access: http::access(&file),
+        },
         bus: bus(&file, &data)?,
+        bus_role: file.bus.role,
         images: images_of(&file.images),
         switches: line::switches(&file)?,
         events: Events { keep: file.events.keep.0, cap_bytes: file.events.cap.0 },
         data,
+        warnings,
     })
 }
 
@@ -225,7 +242,8 @@ fn bus(file: &File, data: &Path) -> Result<bus::Settings, ConfigError> {
         }
         Sparkplug::On(on) => Some(on.group.clone()),
     };
-    let rest = Some(format!("http://{}/api/v1", file.http.operators));
+    let scheme = if matches!(file.http.tls, http::Tls::Off) { "http" } else { "https" };
+    let rest = Some(format!("{scheme}://{}/api/v1", file.http.operators));
     Ok(bus::Settings { rest, mqtt, sparkplug, nats, catch_up: file.bus.catch_up.0 })
 }
 

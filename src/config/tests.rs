@@ -5,6 +5,8 @@ use std::path::Path;
 
 use crate::config::{Config, ConfigError, checked, parse};
 use crate::dhcp;
+use crate::http::Listeners;
+use crate::http::auth::Legacy;
 
 fn read(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let environment: BTreeMap<String, String> =
@@ -56,6 +58,20 @@ fn each_fault_is_named_with_its_place_and_value() {
         ("station: {root: 'a//b'}\n", &["station.root"]),
         ("bus: {mqtt: off, sparkplug: {group: plant}}\n", &["bus.sparkplug", "bus.mqtt"]),
         ("bus: {sparkplug: on}\n", &["off or {group: ..}"]),
+        ("http: {tls: maybe}\n", &["maybe", "self-signed"]),
+        ("http: {tls: {cert: a}}\n", &["key"]),
+        ("http: {legacy_open: [10.0.0.0/40]}\n", &["10.0.0.0/40", "network"]),
+        ("http: {loopback: shut}\n", &["shut"]),
+        ("bus: {role: root}\n", &["root"]),
+        ("cmProvisionServer:\n  hostIface: a\n  colour: red\n", &["colour", "line 3"]),
+        (
+            "cmProvisionServer: {hostIface: a, serverIp: 10.0.0.1/24, dhcpRange: '10.0.0.9,10.0.1.9'}\n",
+            &["cmProvisionServer.dhcpRange", "10.0.1.9", "10.0.0.0"],
+        ),
+        (
+            "cmProvisionServer: {hostIface: a, serverIp: 10.0.0.1/24, dhcpRange: '10.0.0.9'}\n",
+            &["10.0.0.9", "FIRST,LAST"],
+        ),
         ("bus: {mqtt: maybe}\n", &["maybe", "embedded, off or"]),
         ("bus: {mqtt: {url: 'http://x'}}\n", &["bus.mqtt.url", "http://x"]),
         ("bus: {mqtt: {url: 'mqtt://x', password: geheim}}\n", &["password"]),
@@ -123,4 +139,22 @@ fn a_boot_file_is_a_name_or_where_it_is_wanted_a_url() {
     assert!(long("bios", "x".repeat(127)).is_ok() && long("bios", "x".repeat(128)).is_err());
     let url = |length: usize| format!("http://h/{}", "x".repeat(length - 9));
     assert!(long("ipxe", url(255)).is_ok() && long("ipxe", url(256)).is_err());
+}
+
+#[test]
+fn the_predecessors_sample_is_taken_as_it_is() {
+    let sample = "cmProvisionServer:\n  hostIface: \"enx58d56e3ddcd4\"\n  serverIp: \"192.168.5.1/16\"\n  \
+                  dhcpRange: \"192.168.5.2,192.168.255.255,255.255.0.0\"\n  restApiPort: 80\n";
+    let config = read(sample, &[]).unwrap();
+    assert_eq!((config.interface.as_str(), config.prefix_len), ("enx58d56e3ddcd4", 16));
+    assert_eq!(config.core.pool.first.to_string(), "192.168.5.2");
+    assert_eq!(config.core.pool.last.to_string(), "192.168.255.254", "the broadcast address is no device's");
+    assert_eq!(config.http.listeners, Listeners::One);
+    assert_eq!((config.http.devices.to_string().as_str(), config.http.operators.port()), ("192.168.5.1:80", 80));
+    assert!(matches!(config.http.access.legacy, Legacy::AllBut { .. }));
+    let [open, clipped] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert!(open.contains("token") && clipped.contains("192.168.255.255"), "{open} {clipped}");
+    let native = read("", &[]).unwrap();
+    assert!(native.warnings.is_empty() && native.http.listeners == Listeners::Two);
+    assert!(read(&format!("{sample}http: {{tls: self-signed}}\n"), &[]).is_err(), "devices speak plain http");
 }

@@ -30,6 +30,10 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "firmware.write" | "firmware.mismatch" | "firmware.timeout" => {
             "Do not cut the power before you have read the detail: if the old EEPROM is not restored, the module needs rpiboot."
         }
+        "legacy.unproven" => {
+            "The module ran a script of cmprovisiondocker, which proves nothing; let it boot with the script of this station."
+        }
+        "legacy.error" => "Read the detail: it is the log of a script of cmprovisiondocker.",
         "script.failed" => "Read the output of the script in the session; then correct the module or the script.",
         "script.download" => "Check cable and switch port, and power the module again.",
         "data.mount" | "data.write" | "data.mismatch" => {

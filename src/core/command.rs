@@ -21,11 +21,13 @@ use crate::core::params::read;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::refusal::Refusal;
+use crate::core::role::Caller;
 use crate::core::rule::Rule;
 use crate::core::script::{FileName, Scripts};
 use crate::core::slot::SlotName;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
+use crate::core::token::{TokenCreate, TokenRevoke};
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 pub use crate::core::command::mode::{is_job, is_read};
@@ -39,6 +41,9 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 const DEFAULT_EXPIRY: Duration = Duration::from_secs(3600);
 /// How far ahead `expires_at` may lie.
 pub const MAX_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The id of an actor of whom nothing is known.
+const ANONYMOUS: &str = "anonymous";
 
 /// Names one request for good: `[A-Za-z0-9_-]{8,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,7 +75,8 @@ impl FromStr for CommandId {
 
 serde_by_text!(CommandId);
 
-/// Who says that he asks. Recorded, never trusted.
+/// Who says that he asks. Recorded, never trusted; but `token` is proven, and what its bearer says of himself then
+/// stands in `claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
@@ -79,6 +85,29 @@ pub struct Actor {
     pub kind: String,
     /// Of him: a login, a service.
     pub id: String,
+    /// What the bearer of a token says of himself.
+    #[serde(default, skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Box<Self>>,
+}
+
+impl Actor {
+    fn new(kind: &str, id: &str) -> Self {
+        Self { kind: kind.to_owned(), id: id.to_owned(), claims: None }
+    }
+
+    pub fn anonymous(transport: Transport) -> Self {
+        Self::new(transport.as_str(), ANONYMOUS)
+    }
+
+    /// Nobody but the station says that somebody has shown a token.
+    pub fn proven(self, caller: &Caller, transport: Transport) -> Self {
+        let claims = |claimed: Self| (claimed.id != ANONYMOUS).then(|| Box::new(claimed));
+        match &caller.token {
+            Some(token) => Self { claims: claims(self), ..Self::new("token", token) },
+            None if self.kind == "token" => Self { claims: claims(self), ..Self::anonymous(transport) },
+            None => self,
+        }
+    }
 }
 
 /// On which way a command came in.
@@ -215,10 +244,13 @@ pub enum Order {
     StationResume,
     EventsReplay(EventsReplay),
     EventsDiscard(EventsDiscard),
+    TokenCreate(TokenCreate),
+    TokenRevoke(TokenRevoke),
+    TokenList,
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 37] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -253,6 +285,9 @@ pub const NAMES: [&str; 34] = [
     "station.resume",
     "events.replay",
     "events.discard",
+    "token.create",
+    "token.revoke",
+    "token.list",
 ];
 
 /// An image is named by its digest, or by a name that only one image has.
@@ -475,9 +510,7 @@ impl Command {
         let content = canonical(&json!({
             "name": name, "params": request.params, "if_match": request.if_match, "dry_run": request.dry_run,
         }));
-        let actor = request
-            .actor
-            .unwrap_or_else(|| Actor { kind: envelope.transport.as_str().to_owned(), id: "anonymous".to_owned() });
+        let actor = request.actor.unwrap_or_else(|| Actor::anonymous(envelope.transport));
         Ok(Self {
             id,
             idempotent,
@@ -596,6 +629,9 @@ impl Order {
             "station.resume" => read::<Nothing>(params).map(|_| Self::StationResume)?,
             "events.replay" => Self::EventsReplay(read(params)?),
             "events.discard" => Self::EventsDiscard(read(params)?),
+            "token.create" => Self::TokenCreate(read(params)?),
+            "token.revoke" => Self::TokenRevoke(read(params)?),
+            "token.list" => read::<Nothing>(params).map(|_| Self::TokenList)?,
             _ => return Err(Refusal::new(400, "unknown_command", format!("/name: there is no command {name:?}"))),
         })
     }
@@ -614,6 +650,7 @@ impl Order {
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
+                | Self::TokenList
         )
     }
 

@@ -17,6 +17,7 @@ use crate::core::rule::{CircuitPattern, JumperPattern, MacPattern, Model, Revisi
 use crate::core::script::{FileName, ScriptId, VariableName};
 use crate::core::slot::SlotName;
 use crate::core::time::Timestamp;
+use crate::core::token::TokenName;
 
 /// What a reader of the schema is told of one kind of text.
 struct Form {
@@ -72,6 +73,11 @@ forms! {
         written: "^[A-Za-z0-9_-]{1,64}$",
         says: "Name of a place on the line: as the configuration says it, or made of switch and port, or of the circuit.",
         example: "sw1-Gi1-0-12",
+    }
+    TokenName {
+        written: "^[A-Za-z0-9_-]{1,64}$",
+        says: "Name of a token; it is the actor in what its bearer asks for.",
+        example: "erp-prod",
     }
     Serial8 {
         written: "^[0-9a-f]{8}$",

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::core::command::{Command, CommandId};
+use crate::core::command::{Actor, Command, CommandId, Transport};
 use crate::core::delivery::{Extent, SinkState};
 use crate::core::device::{BootIdentity, Facts, Mac, Serial};
 use crate::core::firmware::{Firmware, FirmwareSeen};
@@ -14,6 +14,7 @@ use crate::core::script::{ScriptId, ScriptRun};
 use crate::core::session::StepName;
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
 use crate::core::time::Timestamp;
+use crate::core::token::TokenName;
 
 /// Everything that can happen to a station.
 #[expect(clippy::large_enum_variant, reason = "nearly all inputs are observations")]
@@ -152,6 +153,10 @@ pub enum Observation {
     Located(Located),
     /// Power of a place was switched, or could not be.
     PowerDone(PowerDone),
+    /// When tokens were last shown, batched to one input a minute.
+    TokensUsed(Vec<(TokenName, Timestamp)>),
+    /// Something was asked for that is no command, such as an upload.
+    Done(Deed),
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,
@@ -217,6 +222,18 @@ pub struct PowerDone {
     pub by: String,
     /// Why it was not done.
     pub fault: Option<String>,
+}
+
+/// For the audit: who did what beside the commands.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    pub id: CommandId,
+    /// `image.upload`
+    pub name: String,
+    pub actor: Actor,
+    pub transport: Transport,
+    /// As in HTTP.
+    pub code: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

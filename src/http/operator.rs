@@ -5,7 +5,7 @@ use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, body::Bytes};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -17,9 +17,10 @@ use crate::core::floor::Device;
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
 use crate::firmware::Firmwares;
+use crate::http::auth::{self, Gate};
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, delivery, events, firmware, images, slots, uploads};
+use crate::http::{delivery, events, firmware, images, legacy, slots, tokens, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -31,6 +32,7 @@ pub struct Operator {
     pub images: Images,
     pub firmware: Firmwares,
     pub metrics: Metrics,
+    pub gate: Gate,
 }
 
 pub fn router(operator: Operator) -> Router {
@@ -71,16 +73,26 @@ pub fn router(operator: Operator) -> Router {
         .route("/sessions", get(sessions))
         .route("/sessions/{id}", get(session))
         .route("/sessions/{id}/output", get(output))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{name}", delete(tokens::revoke))
         .route("/events", get(events::page))
         .route("/events/stream", get(events::stream))
         .fallback(missing);
-    Router::new()
+    let gate = operator.gate.clone();
+    let login = get(auth::show).delete(auth::leave).with_state(gate.clone());
+    let api = api.route("/session", login);
+    let guarded = Router::new()
         .nest("/api/v1", api)
         .route("/metrics", get(metrics))
-        .layer(middleware::from_fn(auth::guard))
+        .layer(middleware::from_fn_with_state(gate.clone(), auth::guard));
+    let before_the_gate = post(auth::sign_in).with_state(gate.clone());
+    guarded
+        .route("/api/v1/session", before_the_gate)
+        .merge(legacy::router(gate))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
+        .layer(middleware::map_response(auth::headers))
         .with_state(operator)
 }
 
@@ -109,7 +121,7 @@ async fn command(State(operator): State<Operator>, headers: HeaderMap, body: Byt
     (status, Json(reply)).into_response()
 }
 
-async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body: &[u8]) -> Reply {
+pub async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body: &[u8]) -> Reply {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     let envelope = Envelope {
         name,
@@ -118,7 +130,7 @@ async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body
         transport: Transport::Rest,
         now: operator.ledger.now(),
     };
-    operator.ledger.command(body, &envelope).await
+    operator.ledger.command_of(&auth::caller(), body, &envelope).await
 }
 
 /// A resource call as the command that it stands for; what is answered is the result alone.

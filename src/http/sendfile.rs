@@ -45,6 +45,12 @@ impl Connection {
         self.stream.set_nodelay(true)
     }
 
+    /// The first byte that comes, left where it is.
+    pub async fn peek_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        Ok((self.stream.peek(&mut byte).await? == 1).then_some(byte[0]))
+    }
+
     fn poll_send(
         &self,
         context: &mut Context<'_>,

@@ -146,6 +146,13 @@ impl Images {
         opened.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
     }
 
+    /// The file of an image as it was uploaded.
+    pub async fn original(&self, id: Digest) -> std::io::Result<Arc<Mapped>> {
+        let (mappings, path) = (self.mappings.clone(), self.library.file(id));
+        let opened = tokio::task::spawn_blocking(move || mappings.open(&path));
+        opened.await.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))
+    }
+
     /// The files that are going out, for the connections.
     pub fn mappings(&self) -> Mappings {
         self.mappings.clone()

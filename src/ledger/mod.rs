@@ -21,12 +21,13 @@ use std::thread::JoinHandle;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use uuid::Uuid;
 
-use crate::core::command::{Command, Envelope, Reply, ReplyTo, Salutation};
+use crate::core::command::{Command, Envelope, Reply, ReplyTo, Salutation, Transport};
 use crate::core::delivery::Delivery;
 use crate::core::floor::Settings;
 use crate::core::job::Job as LongJob;
 use crate::core::observation::Input;
 use crate::core::refusal::Refusal;
+use crate::core::role::{Caller, Role};
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::read::Readers;
@@ -105,6 +106,7 @@ pub struct Ledger {
     healthy: Arc<AtomicBool>,
     readers: Readers,
     identity: Arc<Identity>,
+    bus_role: Role,
     clock: Clock,
 }
 
@@ -152,10 +154,27 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((
-            Self { jobs, news, telemetry, job_progress, delivery, replays, tenants, healthy, readers, identity, clock },
-            thread,
-        ))
+        let ledger = Self {
+            jobs,
+            news,
+            telemetry,
+            job_progress,
+            delivery,
+            replays,
+            tenants,
+            healthy,
+            readers,
+            identity,
+            bus_role: Role::Operator,
+            clock,
+        };
+        Ok((ledger, thread))
+    }
+
+    /// What those may who send commands over a bus.
+    #[must_use]
+    pub fn with_bus_role(self, bus_role: Role) -> Self {
+        Self { bus_role, ..self }
     }
 
     pub fn identity(&self) -> &Identity {
@@ -177,6 +196,30 @@ impl Ledger {
 
     /// The same for a requester to whom the last reply to long work is sent.
     pub async fn command_from(&self, body: &[u8], envelope: &Envelope<'_>, reply_to: Option<ReplyTo>) -> Reply {
+        self.carry_out(&self.nameless(envelope.transport), body, envelope, reply_to).await
+    }
+
+    /// The role of those who show no token: on a bus the configured one. REST knows its callers itself, so what comes
+    /// by that name without one is the station's own.
+    const fn nameless(&self, transport: Transport) -> Caller {
+        Caller::nameless(match transport {
+            Transport::Rest => Role::Admin,
+            Transport::Mqtt | Transport::Nats => self.bus_role,
+        })
+    }
+
+    /// The same for somebody whom the way in has looked at: nobody gets further than his role.
+    pub async fn command_of(&self, caller: &Caller, body: &[u8], envelope: &Envelope<'_>) -> Reply {
+        self.carry_out(caller, body, envelope, None).await
+    }
+
+    async fn carry_out(
+        &self,
+        caller: &Caller,
+        body: &[u8],
+        envelope: &Envelope<'_>,
+        reply_to: Option<ReplyTo>,
+    ) -> Reply {
         let refused = |refusal: Refusal| {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
@@ -190,6 +233,10 @@ impl Ledger {
             Ok(command) => Command { reply_to, ..command },
             Err(refusal) => return refused(refusal),
         };
+        if let Err(refusal) = caller.may(&command.name) {
+            return refused(refusal);
+        }
+        let command = Command { actor: command.actor.proven(caller, command.transport), ..command };
         match self.submit(Input::Commanded(Box::new(command))).await {
             Ok(Receipt { answer: Answer::Reply(reply), .. }) => *reply,
             Ok(_) => refused(Refusal::new(500, "internal", "the command was carried out and left no reply")),

@@ -19,9 +19,10 @@ use crate::core::script::{Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
+use crate::core::token::AccessToken;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 use crate::store::{
-    StoreError, delivery, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline,
+    StoreError, delivery, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline, tokens,
 };
 
 pub use crate::store::delivery::DeadLetter;
@@ -189,6 +190,27 @@ impl Ledger {
     /// The text of a script as it was at a revision.
     pub async fn script_text(&self, id: ScriptId, revision: u64) -> Result<Option<String>, SubmitError> {
         self.readers.ask(move |connection| scripts::text(connection, &id, revision)).await
+    }
+
+    /// Every attempt on the device that has this serial, in their order.
+    pub async fn sessions_of_serial(&self, serial: Serial) -> Result<Vec<Session>, SubmitError> {
+        self.readers.ask(move |connection| query::sessions_of_serial(connection, serial)).await
+    }
+
+    /// The attempts on a device shortly before one of them, and that one.
+    pub async fn sessions_around(&self, session: &Session) -> Result<Vec<Session>, SubmitError> {
+        let (id, mac, at) = (session.id, session.mac, session.started_at);
+        self.readers.ask(move |connection| query::sessions_around(connection, id, mac, at)).await
+    }
+
+    /// Serials of devices with attempts, in their order, after one.
+    pub async fn serials_with_sessions(&self, after: Option<Serial>, limit: u32) -> Result<Vec<Serial>, SubmitError> {
+        self.readers.ask(move |connection| query::serials_with_sessions(connection, after, limit)).await
+    }
+
+    /// The valid token that has this hash.
+    pub async fn token(&self, sha256: Digest) -> Result<Option<AccessToken>, SubmitError> {
+        self.readers.ask(move |connection| tokens::find(connection, sha256)).await
     }
 
     pub async fn scripts(&self) -> Result<Vec<Script>, SubmitError> {

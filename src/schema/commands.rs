@@ -16,6 +16,7 @@ use crate::core::reply::Problem;
 use crate::core::rule::Rules;
 use crate::core::script::Script;
 use crate::core::shown::{JobShown, ListedImage, RulesTested, SlotShown, StationShown};
+use crate::core::token::{TokenCreate, TokenRevoke, TokenShown};
 use crate::schema::document::{Document, Side, reads, writes};
 use crate::schema::results::{
     Aborted, Assigned, Authorized, Discarded, DrainedOrNot, FirmwareRequested, ListOf, OneDevice, OneOf, PowerAsked,
@@ -177,6 +178,14 @@ pub const ROWS: &[Row] = &[
         of::<EventsReplay>,
         one::<JobShown>,
     ),
+    row(
+        "token.create",
+        "Makes a token by the hash of its text; the text itself never travels. `bootline token create` makes both.",
+        of::<TokenCreate>,
+        one::<TokenShown>,
+    ),
+    row("token.revoke", "Takes a token back; its name stays.", of::<TokenRevoke>, one::<TokenShown>),
+    row("token.list", "Shows all tokens, without their hashes.", of::<Nothing>, list::<TokenShown>),
     row("events.discard", "Gives up events that a bus would not take.", of::<EventsDiscard>, of::<Discarded>),
 ];
 

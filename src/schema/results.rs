@@ -13,6 +13,7 @@ use crate::core::script::{Script, VariableName, Variables};
 use crate::core::session::Outcome;
 use crate::core::shown::{DeviceShown, JobShown, ListedImage, SessionShown, SlotShown};
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
+use crate::core::token::TokenShown;
 
 /// Stands alone under this name.
 pub trait OneOf: JsonSchema {
@@ -58,6 +59,14 @@ impl ListOf for Firmware {
 
 impl ListOf for Script {
     const FIELD: &'static str = "scripts";
+}
+
+impl OneOf for TokenShown {
+    const FIELD: &'static str = "token";
+}
+
+impl ListOf for TokenShown {
+    const FIELD: &'static str = "tokens";
 }
 
 impl ListOf for SlotShown {

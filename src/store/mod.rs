@@ -13,6 +13,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
+pub mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
@@ -28,6 +29,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migration/005.sql"),
     include_str!("migration/006.sql"),
     include_str!("migration/007.sql"),
+    include_str!("migration/008.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

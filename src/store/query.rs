@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use crate::core::device::Mac;
+use crate::core::device::{Mac, Serial};
+use crate::core::plan::SessionId;
 use crate::core::session::Session;
+use crate::core::time::Timestamp;
 use crate::store::{StoreError, count, journal, tables};
 
 /// Which sessions; newest first.
@@ -85,4 +87,41 @@ pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<S
             i64::from(filter.limit),
         ],
     )
+}
+
+/// Every attempt on the device that has this serial, in their order.
+pub fn sessions_of_serial(connection: &Connection, serial: Serial) -> Result<Vec<Session>, StoreError> {
+    let clause = "WHERE mac IN (SELECT mac FROM device WHERE serial = ?1) ORDER BY id";
+    tables::sessions(connection, clause, [serial.to_string()])
+}
+
+/// Local time may say the same twice, an hour or two apart; so long back the same key can have been given.
+const CLOCK_CHANGE_MS: i64 = 3 * 3600 * 1000;
+
+pub fn sessions_around(
+    connection: &Connection,
+    id: SessionId,
+    mac: Mac,
+    at: Timestamp,
+) -> Result<Vec<Session>, StoreError> {
+    let clause = "WHERE mac = ?1 AND started_at BETWEEN ?2 AND ?3 AND id <= ?4 ORDER BY id";
+    let (from, to) = (at.millis() - CLOCK_CHANGE_MS, at.millis());
+    tables::sessions(connection, clause, rusqlite::params![mac.to_string(), from, to, id.to_string()])
+}
+
+/// Serials of devices with attempts, in their order, after one.
+pub fn serials_with_sessions(
+    connection: &Connection,
+    after: Option<Serial>,
+    limit: u32,
+) -> Result<Vec<Serial>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT serial FROM device WHERE serial > ?1 AND EXISTS \
+         (SELECT 1 FROM session WHERE session.mac = device.mac) ORDER BY serial LIMIT ?2",
+    )?;
+    let after = after.map(|serial| serial.to_string()).unwrap_or_default();
+    let texts: Vec<String> =
+        statement.query_map(rusqlite::params![after, limit], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let damaged = |what| StoreError::Damaged { table: "device", what };
+    texts.iter().map(|text| text.parse().map_err(damaged)).collect()
 }

@@ -20,7 +20,7 @@ use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, delivery, images as image_rows, outbox, replies, scripts, timeline};
+use crate::store::{StoreError, delivery, images as image_rows, outbox, replies, scripts, timeline, tokens};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -44,6 +44,9 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     load_firmware(connection, &mut floor)?;
     for script in scripts::all(connection)? {
         floor.learn_script(script);
+    }
+    for token in tokens::all(connection)? {
+        floor.learn_token(token);
     }
     image_rows::load(connection, &mut floor)?;
     load_addresses(connection, &mut floor)?;
@@ -94,7 +97,7 @@ fn parse<T: std::str::FromStr>(table: &'static str, text: &str) -> Result<T, Sto
     text.parse().map_err(|_| StoreError::Damaged { table, what: text.to_owned() })
 }
 
-fn from_json<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
+pub fn from_json<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Damaged { table, what: error.to_string() })
 }
 
@@ -427,6 +430,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::DeadLetterGone { .. }
         | Note::JournalPruned { .. }
         | Note::InboxAged { .. } => delivery::save(connection, note, at),
+        Note::Token(token) => tokens::save(connection, token),
         Note::Job(_) | Note::Kept { .. } | Note::Zeros { .. } => image_rows::save(connection, note),
         // Rows of the device and the session hold these; signs of life are not written.
         Note::BootSeen { .. }

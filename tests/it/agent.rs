@@ -29,6 +29,8 @@ pub struct TestAgent {
     lines: Receiver<String>,
     /// The binary, perhaps from inside a namespace.
     launch: Box<dyn Fn(&Path) -> Command>,
+    /// Overrides of the configuration.
+    env: Vec<(String, String)>,
 }
 
 /// Runs the binary with a configuration that is expected to be refused: exit code and what it said.
@@ -56,26 +58,53 @@ pub fn config(folder: &Path, ports: [u16; 3], bus: &str) -> PathBuf {
 
 impl TestAgent {
     pub fn start(bus: &str) -> Self {
-        Self::start_by(bus, |_| Command::new(env!("CARGO_BIN_EXE_bootline")))
+        Self::start_with(bus, &[])
+    }
+
+    /// With overrides from the environment, such as `BOOTLINE__HTTP__LOOPBACK`.
+    pub fn start_with(bus: &str, env: &[(&str, &str)]) -> Self {
+        Self::launched(bus, env, |_| Command::new(env!("CARGO_BIN_EXE_bootline")))
     }
 
     /// Starts it by a command that names the binary.
     pub fn start_by(bus: &str, launch: impl Fn(&Path) -> Command + 'static) -> Self {
+        Self::launched(bus, &[], launch)
+    }
+
+    fn launched(bus: &str, env: &[(&str, &str)], launch: impl Fn(&Path) -> Command + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("bootfiles")).unwrap();
         config(folder.path(), [0; 3], bus);
-        let mut agent = Self::begin(folder, Box::new(launch));
+        let mut agent = Self::begin(folder, env, Box::new(launch));
         agent.await_bound();
         // From now on it comes back where it was.
         config(agent.folder.path(), [agent.operators.port(), agent.devices.port(), agent.tftp.port()], bus);
         agent
     }
 
-    fn begin(folder: TempDir, launch: Box<dyn Fn(&Path) -> Command>) -> Self {
+    /// With a configuration that lies in the folder.
+    pub fn start_in(folder: TempDir) -> Self {
+        let mut agent = Self::begin(folder, &[], Box::new(|_| Command::new(env!("CARGO_BIN_EXE_bootline"))));
+        agent.await_bound();
+        agent
+    }
+
+    fn begin(folder: TempDir, env: &[(&str, &str)], launch: Box<dyn Fn(&Path) -> Command>) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, lines) = run(launch(folder.path()), folder.path());
+        let env: Vec<(String, String)> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut command = launch(folder.path());
+        command.envs(env.iter().cloned());
+        let (child, lines) = run(command, folder.path());
         let child = Some(child);
-        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child, lines, launch }
+        Self { folder, operators: nowhere, devices: nowhere, tftp: nowhere, mqtt: None, child, lines, launch, env }
+    }
+
+    /// The binary with another command, for the same station.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootline"));
+        command.args(arguments).env("BOOTLINE_CONFIG", self.folder.path().join("bootline.yml"));
+        command.envs(self.env.iter().cloned()).output().unwrap()
     }
 
     /// Reads the log until the agent says where it listens and that it is ready.
@@ -111,7 +140,7 @@ impl TestAgent {
     /// With more in its environment.
     pub fn restart_with(&mut self, environment: &[(&str, &str)]) {
         let mut command = (self.launch)(self.folder.path());
-        command.envs(environment.iter().copied());
+        command.envs(self.env.iter().cloned()).envs(environment.iter().copied());
         let (child, lines) = run(command, self.folder.path());
         (self.child, self.lines) = (Some(child), lines);
         self.await_bound();
@@ -208,6 +237,10 @@ pub fn sequence(event: &Value) -> u64 {
 
 /// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.
 pub fn run(mut command: Command, folder: &Path) -> (Child, Receiver<String>) {
+    // Tests of the buses are about more than an operator may do.
+    if command.get_envs().all(|(name, _)| name != "BOOTLINE__BUS__ROLE") {
+        command.env("BOOTLINE__BUS__ROLE", "admin");
+    }
     let mut child = command
         .arg("run")
         .arg("--config")

@@ -69,6 +69,24 @@ fn parse(answer: &[u8]) -> Option<Answer> {
         .and_then(|text| text.parse::<usize>().ok());
     match length {
         Some(length) if body.len() < length => None,
+        None if headers.contains("transfer-encoding: chunked") => {
+            Some(Answer { status, body: unchunked(body)?, headers })
+        }
         _ => Some(Answer { status, body: body.to_vec(), headers }),
+    }
+}
+
+/// RFC 9112 §7.1; None when the last chunk is missing.
+fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).ok()?, 16).ok()?;
+        let rest = &body[end + 2..];
+        if length == 0 {
+            return Some(whole);
+        }
+        whole.extend_from_slice(rest.get(..length)?);
+        body = rest.get(length + 2..)?;
     }
 }

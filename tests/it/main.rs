@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test a surprise is a failure")]
 
 mod agent;
+mod auth;
 mod backup;
 mod board;
 mod bootfiles;
@@ -23,6 +24,7 @@ mod fuzz;
 mod http;
 mod images;
 mod journey;
+mod legacy;
 mod line;
 mod models;
 mod mqtt;

@@ -74,6 +74,7 @@ impl World {
         };
         let path = folder.path().join("bootline.db");
         let (ledger, _) = Ledger::open(&path, root, settings, Clock::default()).unwrap();
+        let ledger = ledger.with_bus_role(crate::core::role::Role::Admin);
         Self { folder, ledger, stop: CancellationToken::new(), bus: None }
     }
 

@@ -6,7 +6,7 @@ pub fn is_read(name: &str) -> bool {
 }
 
 /// As `Order::reads_only` has them.
-const READS: [&str; 10] = [
+const READS: [&str; 11] = [
     "project.get",
     "project.list",
     "image.list",
@@ -17,6 +17,7 @@ const READS: [&str; 10] = [
     "rules.get",
     "rules.test",
     "station.info",
+    "token.list",
 ];
 
 /// The commands that are answered before they are done.

@@ -91,6 +91,9 @@ impl Floor {
             Order::EventsDiscard(wanted) => self.discard(wanted),
             // They begin long work, see above.
             Order::ImageAdd(_) | Order::EventsReplay(_) => Ok((Vec::new(), Value::Null)),
+            Order::TokenCreate(wanted) => self.create_token(wanted, command, now),
+            Order::TokenRevoke(wanted) => self.revoke_token(wanted, command, now),
+            Order::TokenList => Ok(self.list_tokens()),
         }
     }
 

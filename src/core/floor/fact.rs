@@ -14,6 +14,7 @@ use crate::core::project::ProjectId;
 use crate::core::script::{DeviceData, Script, ScriptId};
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
+use crate::core::token::AccessToken;
 
 /// Two kinds of facts: those that everyone hears of, and those that only the ledger keeps.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +154,8 @@ pub enum Note {
     InboxAged {
         before: Timestamp,
     },
+    /// Made, taken back or used; it holds a hash, so it is no event.
+    Token(Box<AccessToken>),
     /// Where a job on an image stands.
     Job(Box<Job>),
     Kept {

@@ -19,6 +19,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -38,10 +39,11 @@ use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
 use crate::core::rule::Rules;
-use crate::core::script::{Script, ScriptId};
+use crate::core::script::{DeviceData, Script, ScriptId};
 use crate::core::session::Session;
 use crate::core::slot::{Line, SlotName, SlotState};
 use crate::core::time::Timestamp;
+use crate::core::token::{AccessToken, TokenName};
 use crate::core::view::Answer;
 
 pub use crate::core::floor::device::Device;
@@ -112,6 +114,7 @@ pub struct Floor {
     alarms: BTreeMap<String, String>,
     slots: BTreeMap<SlotName, SlotState>,
     delivery: Delivery,
+    tokens: BTreeMap<TokenName, AccessToken>,
 }
 
 impl Floor {
@@ -133,6 +136,7 @@ impl Floor {
             alarms: BTreeMap::new(),
             slots: BTreeMap::new(),
             delivery: Delivery::default(),
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -317,6 +321,8 @@ impl Floor {
             | Observation::InboxAged { .. }
             | Observation::ReplayMoved { .. }
             | Observation::ReplayEnded { .. } => Ok(Decision::noted(self.delivery_observed(observation, now))),
+            Observation::TokensUsed(used) => Ok(Decision::noted(self.tokens_used(used))),
+            Observation::Done(deed) => Ok(Decision::noted(vec![tokens::audited(deed)])),
             Observation::AlarmRaised { code, detail } => Ok(Decision::noted(self.alarm(code, detail))),
             Observation::AlarmCleared { code } => Ok(Decision::noted(self.cleared(code))),
         }
@@ -405,6 +411,12 @@ impl Floor {
         }
     }
 
+    fn learn_data(&mut self, mac: Mac, data: &DeviceData) {
+        if let Some(device) = self.devices.get_mut(&mac) {
+            device.data = data.clone();
+        }
+    }
+
     fn apply_note(&mut self, note: &Note, at: Timestamp) {
         match note {
             Note::Leased { mac, address, until } => self.addresses.lease(*mac, *address, *until),
@@ -433,13 +445,10 @@ impl Floor {
                 }
             }
             Note::Flow { session, bytes, open } => self.flowed(*session, *bytes, *open, at),
+            Note::Token(token) => self.learn_token(token.as_ref().clone()),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
-            Note::DataAssigned { mac, data } => {
-                if let Some(device) = self.devices.get_mut(mac) {
-                    device.data = data.clone();
-                }
-            }
+            Note::DataAssigned { mac, data } => self.learn_data(*mac, data),
             Note::DataIssued { session, data } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.data = data.clone();

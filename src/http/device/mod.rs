@@ -4,6 +4,7 @@
 mod boot;
 mod flow;
 mod form;
+mod predecessor;
 mod query;
 mod ranges;
 mod report;
@@ -131,8 +132,20 @@ pub fn router(device: Device) -> Router {
         .route(&session("progress"), post(take_progress))
         .route(&session("scripts/{script}"), get(scripts::give))
         .layer(DefaultBodyLimit::max(MAX_REPORT))
+        .merge(predecessor())
         .route(&session("scripts/{script}/output"), post(scripts::take_output).layer(scripts::limit()))
         .with_state(device)
+}
+
+/// What scripts of the predecessor call.
+fn predecessor() -> Router<Device> {
+    Router::new()
+        .route("/scriptexecute/alldone", get(predecessor::all_done))
+        .route("/scriptexecute/error", post(predecessor::error))
+        .route("/scriptexecute/eeprom-version", post(predecessor::eeprom_version))
+        .route("/downloadimage/{name}", get(predecessor::give_image))
+        .route("/downloadeeprom/{name}", get(predecessor::give_eeprom))
+        .layer(DefaultBodyLimit::max(predecessor::LARGEST))
 }
 
 async fn give_script(

@@ -48,6 +48,7 @@ impl Story {
         self.look();
         self.trouble();
         self.power();
+        self.admit();
         self.clear();
         self.tell_of(Observation::StationStopping { reason: "SIGTERM".to_owned() });
     }
@@ -257,6 +258,13 @@ impl Story {
         let fault = Some("the switch at 192.168.5.250:161 does not answer (3 tries)".to_owned());
         self.tell_of(Observation::PowerDone(PowerDone { slot, action: PowerAction::Cycle, by, fault }));
         self.ask("slot.list", &json!({}));
+    }
+
+    /// Somebody gets a token, and loses it.
+    fn admit(&mut self) {
+        self.ask("token.create", &json!({"name": "erp-test", "role": "operator", "sha256": digest(0x5a)}));
+        self.ask("token.list", &json!({}));
+        self.ask("token.revoke", &json!({"token": "erp-test"}));
     }
 
     /// What is not needed any more goes.

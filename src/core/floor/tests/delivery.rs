@@ -189,7 +189,7 @@ fn a_drained_station_begins_nothing_finishes_what_runs_and_resumes() {
 }
 
 /// Each command of the station, and params with which it would do something.
-const ORDERS: [(&str, &str); 34] = [
+const ORDERS: [(&str, &str); 37] = [
     ("project.create", r#"{"name":"New","image":"a.img","active":true}"#),
     ("project.update", r#"{"project":"gateway","name":"Other"}"#),
     ("project.activate", r#"{"project":"spare"}"#),
@@ -224,6 +224,12 @@ const ORDERS: [(&str, &str); 34] = [
     ("station.resume", "{}"),
     ("events.replay", r#"{"from":1}"#),
     ("events.discard", r#"{"sink":"mqtt"}"#),
+    (
+        "token.create",
+        r#"{"name":"erp","role":"viewer","sha256":"5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"}"#,
+    ),
+    ("token.revoke", r#"{"token":"nobody"}"#),
+    ("token.list", "{}"),
 ];
 
 #[test]
@@ -258,8 +264,8 @@ fn a_dry_run_of_any_command_says_what_would_be_and_changes_nothing() {
     assert_eq!((world.floor == before, world.log.len()), (true, events));
     assert_eq!(
         carried_out.len(),
-        ORDERS.len() - 5,
-        "no firmware is there to delete, no job to cancel, no slot and no power: {carried_out:?}"
+        ORDERS.len() - 6,
+        "no firmware is there to delete, no job to cancel, no slot, no power, no token: {carried_out:?}"
     );
 }
 
