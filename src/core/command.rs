@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod identify;
 mod script;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::identify::DeviceIdentify;
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
 pub use crate::core::reply::{Problem, Reply, Status};
 
@@ -172,6 +174,7 @@ pub enum Order {
     DeviceAbort(DeviceName),
     DeviceAssign(DeviceAssign),
     DeviceUnassign(DeviceName),
+    DeviceIdentify(DeviceIdentify),
     ScriptPut(ScriptPut),
     ScriptDelete(ScriptName),
     ScriptList,
@@ -182,7 +185,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 26] = [
+pub const NAMES: [&str; 27] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -202,6 +205,7 @@ pub const NAMES: [&str; 26] = [
     "device.abort",
     "device.assign",
     "device.unassign",
+    "device.identify",
     "script.put",
     "script.delete",
     "script.list",
@@ -494,6 +498,7 @@ impl Order {
             "device.abort" => Self::DeviceAbort(read(params)?),
             "device.assign" => Self::DeviceAssign(read(params)?),
             "device.unassign" => Self::DeviceUnassign(read(params)?),
+            "device.identify" => Self::DeviceIdentify(read(params)?),
             "script.put" => Self::ScriptPut(read(params)?),
             "script.delete" => Self::ScriptDelete(read(params)?),
             "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
@@ -534,6 +539,7 @@ impl Order {
             | Self::DeviceAbort(name)
             | Self::DeviceUnassign(name) => Some(name.device),
             Self::DeviceAssign(assign) => Some(assign.device),
+            Self::DeviceIdentify(wanted) => Some(wanted.device),
             Self::RulesTest(test) => Some(test.device),
             _ => None,
         }

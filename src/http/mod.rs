@@ -8,7 +8,9 @@ mod extract;
 mod firmware;
 mod images;
 pub mod operator;
+mod pages;
 mod sendfile;
+mod telemetry;
 mod uploads;
 
 use std::io;

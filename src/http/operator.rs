@@ -19,7 +19,7 @@ use crate::core::session::Session;
 use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, firmware, images, uploads};
+use crate::http::{auth, events, firmware, images, pages, telemetry, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -64,6 +64,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
         .route("/devices/{id}/abort", post(abort_device))
+        .route("/devices/{id}/identify", post(identify_device))
         .route("/devices/{id}/assign", post(assign_device))
         .route("/devices/{id}/unassign", post(unassign_device))
         .route("/sessions", get(sessions))
@@ -71,15 +72,23 @@ pub fn router(operator: Operator) -> Router {
         .route("/sessions/{id}/output", get(output))
         .route("/events", get(events::page))
         .route("/events/stream", get(events::stream))
+        .route("/telemetry/stream", get(telemetry::stream))
         .fallback(missing);
     Router::new()
         .nest("/api/v1", api)
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn(auth::guard))
+        .route("/", get(front))
+        .merge(pages::router())
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
         .with_state(operator)
+}
+
+/// `/` is the page; an upgrade to a WebSocket here is what listeners of the predecessor ask for.
+async fn front(headers: HeaderMap) -> Response {
+    pages::index(&headers)
 }
 
 async fn missing(OriginalUri(uri): OriginalUri) -> Failure {
@@ -288,6 +297,23 @@ async fn authorize_device(
 async fn abort_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.abort", json!({"device": device.mac})).await)
+}
+
+/// `{"seconds": 15}`, or nothing at all.
+async fn identify_device(
+    State(operator): State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let device = find(&operator, &id).await?;
+    let mut params: Map<String, Value> = match body.is_empty() {
+        true => Map::new(),
+        false => serde_json::from_slice(&body)
+            .map_err(|error| Refusal::invalid("", format!("not a JSON object: {error}")))?,
+    };
+    params.insert("device".to_owned(), json!(device.mac));
+    Ok(order(State(operator), headers, "device.identify", Value::Object(params)).await)
 }
 
 /// Also for a device that was never seen, by its MAC.

@@ -70,6 +70,7 @@ impl Floor {
             Order::DeviceAbort(DeviceName { device }) => self.abort(*device, command),
             Order::DeviceAssign(wanted) => self.assign(wanted, command),
             Order::DeviceUnassign(DeviceName { device }) => self.unassign(*device, command),
+            Order::DeviceIdentify(wanted) => self.identify(wanted, now),
             Order::ScriptPut(wanted) => self.put_script(wanted, command.if_match, now),
             Order::ScriptDelete(name) => self.delete_script(name),
             Order::ScriptList => Ok((Vec::new(), json!({"scripts": self.scripts.values().collect::<Vec<_>>()}))),

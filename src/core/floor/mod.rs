@@ -9,6 +9,7 @@ mod device;
 mod dhcp;
 mod fact;
 mod firmware;
+mod identify;
 mod image;
 mod report;
 mod rules;
@@ -264,7 +265,7 @@ impl Floor {
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::ScriptOutput(output) => self.script_output(output).map(Decision::noted),
-            Observation::Progressed { session, token, .. } => self.progressed(*session, token),
+            Observation::Progressed { session, token, .. } => self.progressed(*session, token, now),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
@@ -399,6 +400,11 @@ impl Floor {
             Note::Sign { session } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.life.last_sign = at;
+                }
+            }
+            Note::Identify { session, until } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.life.identify_until = *until;
                 }
             }
             Note::Flow { session, bytes, open } => {

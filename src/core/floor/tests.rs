@@ -3,6 +3,7 @@
 mod boot;
 mod conflict;
 mod firmware;
+mod identify;
 mod rules;
 mod scripts;
 mod shelf;
