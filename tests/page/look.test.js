@@ -1,0 +1,154 @@
+// How it looks: narrow and wide, dark and light, every state and every view; and what axe says of each.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { after, before, test } from "node:test";
+
+import { Agent } from "./agent.js";
+import { Board } from "./board.js";
+import { launch, open, seriousFaults, shoot } from "./browser.js";
+
+const VIEWS = ["line", "projects", "project/gateway", "rules", "history", "images", "firmware", "scripts", "station"];
+
+let agent;
+let browser;
+let sessionId;
+
+before(async () => {
+  [agent, browser] = await Promise.all([Agent.start(), launch()]);
+  const [gateway, panel] = [await agent.image("gateway-2.4.img", Buffer.concat([table(), randomBytes(24 << 20)])), await agent.image("panel-1.9.img", randomBytes(6 << 20))];
+  await agent.api("POST", "/scripts", { name: "Burn in", text: "#!/bin/sh\nexit 0\n", on_failure: "warn" });
+  await agent.api("POST", "/projects", { name: "Gateway", image: gateway, sizes: [{ up_to_bytes: 8e9, image: panel }], active: true, status_led: { gpio: 21 }, boot: { config_txt: "dtoverlay=dwc2" } });
+  await agent.api("POST", "/projects", { name: "Panel 7\"", image: panel, scripts: { preinstall: ["burn-in"] } });
+  await agent.api("PUT", "/rules", { rules: [{ project: "panel-7", name: "the blue carrier", when: { jumper: ["0x1"], storage_bytes: { min: 16e9 } } }] });
+  await line();
+});
+
+after(async () => {
+  await browser?.close();
+  await agent?.stop();
+});
+
+/** An MBR with a boot partition and a system, as images for modules have. */
+function table() {
+  const sector = Buffer.alloc(512);
+  const entry = (at, kind, start, size) => {
+    sector[at + 4] = kind;
+    sector.writeUInt32LE(start, at + 8);
+    sector.writeUInt32LE(size, at + 12);
+  };
+  entry(446, 0x0c, 2048, 12_000);
+  entry(462, 0x83, 16_384, 30_000);
+  sector.writeUInt16LE(0xaa55, 510);
+  return sector;
+}
+
+async function board(n, options) {
+  const one = new Board(agent, n, { simulated: false, ...options });
+  await one.begin();
+  return one;
+}
+
+/** A device in every state that the line knows. */
+async function line() {
+  const jumper = (n) => ["111", "110", "100", "010"][n % 4];
+  for (let n = 1; n <= 4; n += 1) await new Board(agent, n, { jumper: jumper(n), simulated: false }).pass();
+  for (let n = 5; n <= 9; n += 1) {
+    const one = await board(n, { jumper: jumper(n) });
+    await one.write();
+    await one.progress("write", n * 0.02);
+  }
+  for (let n = 10; n <= 11; n += 1) {
+    const one = await board(n, { jumper: jumper(n) });
+    await one.write();
+    await one.verify();
+    await one.progress("verify", 0.4 + n * 0.03);
+  }
+  const failed = await board(12, { jumper: "111" });
+  await failed.write();
+  await failed.fail("verify.mismatch", "the medium reads something else");
+  sessionId = failed.orders.SESSION;
+  await board(13, { jumper: "110" });
+  const small = new Board(agent, 14, { sectors: 1000 });
+  await small.begin();
+  const aborted = await board(15);
+  await aborted.write();
+  await agent.api("POST", `/devices/${aborted.mac}/abort`);
+  await (await board(16)).write();
+  const again = await board(16);
+  await again.write();
+}
+
+async function moving(page) {
+  await page.locator(".tile").nth(10).waitFor();
+}
+
+test("each view reads well in light and dark, and axe finds nothing serious", async () => {
+  const faults = [];
+  for (const colorScheme of ["light", "dark"]) {
+    const page = await open(browser, agent, "#/line", { colorScheme });
+    await moving(page);
+    for (const view of [...VIEWS, `session/${sessionId}`]) {
+      await page.evaluate((hash) => (location.hash = hash), `#/${view}`);
+      await page.locator(`main[data-view="${view.split("/")[0]}"] :is(h1)`).waitFor({ state: "attached" });
+      const found = await seriousFaults(page);
+      faults.push(...found.map((fault) => `${colorScheme} ${view}: ${fault}`));
+      await shoot(page, `${view.split("/")[0]}-${colorScheme}`, { fullPage: true });
+    }
+    assert.deepEqual(page.complaints, []);
+    await page.context().close();
+  }
+  assert.deepEqual(faults, []);
+});
+
+test("nothing is cut off at 320 pixels", async () => {
+  const page = await open(browser, agent, "#/line", { viewport: { width: 320, height: 640 } });
+  await moving(page);
+  const wide = [];
+  for (const view of [...VIEWS, `session/${sessionId}`]) {
+    await page.evaluate((hash) => (location.hash = hash), `#/${view}`);
+    await page.locator(`main[data-view="${view.split("/")[0]}"] h1`).waitFor({ state: "attached" });
+    const width = await page.evaluate(() => document.documentElement.scrollWidth);
+    if (width > 320) wide.push(`${view}: ${width}`);
+    await shoot(page, `${view.split("/")[0]}-320`, { fullPage: true });
+  }
+  assert.deepEqual(wide, []);
+  await page.getByRole("button", { name: "Menu" }).click();
+  await page.getByRole("link", { name: "Images" }).click();
+  await page.getByRole("heading", { name: "Images" }).waitFor();
+  await page.context().close();
+});
+
+test("on the wall the tiles are large and nothing else is there", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    const page = await open(browser, agent, "#/line", { viewport: { width: 1920, height: 1080 }, search: "?wall", colorScheme });
+    await moving(page);
+    assert.equal(await page.locator("#top").isVisible(), false);
+    const size = await page.locator(".tile[data-state=passed] .tile-figure").first().evaluate((node) => parseFloat(getComputedStyle(node).fontSize));
+    assert.ok(size >= 48, `${size} px from three metres`);
+    assert.deepEqual(await seriousFaults(page), []);
+    await shoot(page, `wall-${colorScheme}`);
+    await page.context().close();
+  }
+});
+
+test("the device, a dialog and a conflict look as they should", async () => {
+  const page = await open(browser, agent);
+  await moving(page);
+  await page.locator(".tile[data-state=failed] button").click();
+  await page.getByRole("dialog").getByText("Attempts").first().waitFor();
+  assert.deepEqual(await seriousFaults(page), []);
+  await shoot(page, "device");
+  await page.context().close();
+});
+
+test("every state has its own sign and its own word, whatever its colour", async () => {
+  const page = await open(browser, agent);
+  await moving(page);
+  const seen = await page.locator(".tile").evaluateAll((tiles) => tiles.map((tile) => [tile.dataset.state, tile.querySelector("use").getAttribute("href"), tile.querySelector(".tile-word").textContent]));
+  const signs = new Map(seen.map(([state, sign]) => [state, sign]));
+  assert.ok(["passed", "failed", "working", "refused", "aborted"].every((state) => signs.has(state)), [...signs.keys()].join());
+  assert.equal(new Set(signs.values()).size, signs.size);
+  assert.ok(seen.every(([, , word]) => word.length > 0));
+  await page.context().close();
+});
