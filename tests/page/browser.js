@@ -36,14 +36,12 @@ export async function open(browser, agent, hash = "#/line", options = {}) {
   return page;
 }
 
-/** While the page is worked on: its files from a folder, under the same policy. */
+/** While the page is worked on: its files from a folder, so that a try needs no new program. */
 async function fromFolder(page, folder) {
-  const kinds = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
-  const headers = { "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'" };
-  await page.route(/\/(page\/[^/?]+|(\?[^/]*)?)$/, (route) => {
-    const name = new URL(route.request().url()).pathname.split("/").at(-1) || "index.html";
-    const file = path.join(folder, name);
-    return existsSync(file) ? route.fulfill({ path: file, contentType: kinds[name.split(".").at(-1)], headers }) : route.continue();
+  const kinds = { css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
+  await page.route("**/page/*", (route) => {
+    const file = path.join(folder, new URL(route.request().url()).pathname.split("/").at(-1));
+    return existsSync(file) ? route.fulfill({ path: file, contentType: kinds[file.split(".").at(-1)] }) : route.continue();
   });
 }
 

@@ -131,7 +131,7 @@ export class Floor extends EventTarget {
   }
 
   #begin(device, step, at) {
-    Object.assign(device, { state: "working", step, at, stepSince: at, movedAt: at, bytes: undefined, percent: 0, rate: undefined, sampledAt: undefined });
+    Object.assign(device, { state: "working", step, at, stepSince: at, movedAt: at, bytes: undefined, percent: undefined, rate: undefined, sampledAt: undefined });
     if (!device.steps.includes(step)) device.steps.push(step);
   }
 
