@@ -163,7 +163,7 @@ test("rules are tried before they hold", async () => {
   await rule.getByLabel("Add a condition").selectOption("storage_bytes");
   await rule.getByLabel("Storage at least").fill("16 GB");
   await rule.getByLabel("Add a condition").selectOption("serial");
-  await rule.getByLabel("Serial").fill("not a serial");
+  await rule.getByLabel("Serial", { exact: true }).fill("not a serial");
   await page.getByRole("button", { name: "Save the rules" }).click();
   await page.locator(".rules .fault, .faults").getByText("serial of 8 or 16 hex digits").first().waitFor();
   await rule.getByLabel("Serial", { exact: true }).fill("10000000a1b20000-10000000a1b2ffff");

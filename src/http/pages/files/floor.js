@@ -126,7 +126,7 @@ export class Floor extends EventTarget {
     Object.assign(device, {
       state: "working", at, startedAt: at, endedAt: undefined, step: undefined, stepSince: at, movedAt: at, done: [],
       bytes: undefined, total: data.plan.raw_size_bytes, percent: undefined, rate: undefined, steps: stepsOf(data.plan),
-      code: undefined, detail: undefined, advice: undefined, board: data.board ?? data.facts.jumper, simulated: data.facts.simulated,
+      code: undefined, detail: undefined, advice: undefined, failedStep: undefined, board: data.board ?? data.facts.jumper, simulated: data.facts.simulated,
     });
   }
 
@@ -150,7 +150,7 @@ export class Floor extends EventTarget {
   #refuse(device, data, at) {
     if (device.state === "passed" && data.code === "already_provisioned") return;
     if (device.state === "working") return;
-    Object.assign(device, { state: "refused", at, endedAt: at, code: data.code, detail: data.detail, advice: undefined });
+    Object.assign(device, { state: "refused", at, endedAt: at, code: data.code, detail: data.detail, advice: undefined, failedStep: undefined });
   }
 
   /** Progress: only the newest of each device comes. */

@@ -39,6 +39,7 @@ class Rules {
     rules.forEach((rule) => this.#add(rule));
     this.#began = JSON.stringify(this.read());
     this.#draw();
+    this.#place();
   }
 
   read() {
@@ -49,13 +50,14 @@ class Rules {
     return this.main.contains(this.list) && JSON.stringify(this.read()) !== this.#began;
   }
 
+  /** Once: what somebody has typed into the place to try stays there. */
   #draw() {
-    this.editor = h("form", { class: "editor", novalidate: true, on: { submit: (event) => this.#save(event) } }, this.faults, this.list,
-      button(T.rules.add, () => this.#addNew(), { sign: "plus", disabled: this.projects.length === 0 }),
+    if (this.editor) return;
+    const add = button(T.rules.add, () => this.#addNew(), { sign: "plus" });
+    this.editor = h("form", { class: "editor", novalidate: true, on: { submit: (event) => this.#save(event) } }, this.faults, this.list, add,
       h("footer", { class: "row sticky" }, h("button", { type: "submit", class: "button main" }, T.rules.save), button(T.rules.reset, () => attempt(() => this.load())), this.state));
     this.trial = trial((asked) => this.#test(asked), this.result);
     put(this.main, heading(T.rules.title), h("p", { class: "lead" }, T.rules.lead), h("div", { class: "beside" }, this.editor, this.trial));
-    this.#order();
   }
 
   #add(rule) {
@@ -66,9 +68,10 @@ class Rules {
   }
 
   #addNew() {
+    if (!this.projects.length) return toast(T.projects.empty, "bad");
     this.#add({ project: this.projects[0].id, when: {} });
     this.#order();
-    this.#editors.at(-1).project.focus();
+    return this.#editors.at(-1).project.focus();
   }
 
   #move(at, by) {
@@ -84,9 +87,14 @@ class Rules {
   }
 
   #order() {
+    this.#place();
+    this.#changed();
+  }
+
+  #place() {
     this.#editors.forEach((editor, at) => editor.place(at));
     put(this.list, this.#editors.length ? this.#editors.map((editor) => editor.node) : h("li", { class: "empty" }, T.rules.empty));
-    this.#changed();
+    write(this.state, this.isDirty() ? T.rules.unsaved : "");
   }
 
   #changed() {

@@ -15,7 +15,7 @@ export const T = {
   alarms: (count) => many(count, "alarm", "alarms"),
   state: {
     boot: "Starting", working: "Working", stalled: "Stands still", passed: "Passed", failed: "Failed",
-    interrupted: "Broke off", aborted: "Aborted", refused: "Not served", open: "Running",
+    interrupted: "Broke off", aborted: "Aborted", refused: "Not served", open: "Running", look: "Look here",
   },
   step: {
     firmware: "Firmware", preinstall: "Scripts before", write: "Writing", verify: "Checking", postinstall: "Scripts after",
@@ -100,8 +100,8 @@ export const T = {
       jumper: "Jumper", circuit: "Switch port",
     },
     hint: {
-      serial: "8 or 16 digits, ranges with -, patterns with * and ?", mac: "e4:5f:01:*", model: "CM4, CM5", revision: "c03141, ?0314?",
-      memory_mb: "", storage_bytes: "8 GB", jumper: "0 is set: 0x1", circuit: "port names, * and ?",
+      serial: "8 or 16 digits, ranges with -, patterns with * and ?", mac: "such as e4:5f:01:*", model: "such as CM4, CM5", revision: "such as c03141 or ?0314?",
+      memory_mb: "", storage_bytes: "such as 8 GB", jumper: "three digits as the module tells them: 0 is set, x is either", circuit: "names of ports, with * and ?",
     },
     try: "Try them out", tryLead: "Nothing is changed. What is left empty is taken from what the station knows of the device.",
     test: "Which project would it get?", storage: "Storage size", by: {
@@ -123,7 +123,7 @@ export const T = {
     noOutput: "No script has printed anything.", truncated: "There was more; this is the beginning.", project: "Project", image: "Image", storage: "Storage",
     began: "Began", ended: "Ended", took: "Took", model: "Model", memory: "Memory", size: "Storage size", temperature: "Temperature", cid: "CID", csd: "CSD",
     bootMode: "Boot mode", jumper: "Jumper", circuit: "Switch port", firmware: "Firmware", variables: "Was told", session: "Session", code: "Code", detail: "Detail",
-    noTimeline: "The station saw nothing of its boot.", rows: (n) => `All ${n} moments as a list`, cache: { dropped: "read back from the medium", direct: "read back past the cache", not_dropped: "read back through the cache" },
+    noTimeline: "The station saw nothing of its boot.", rows: (n) => `${many(n, "moment", "moments")} as a list`, cache: { dropped: "read back from the medium", direct: "read back past the cache", not_dropped: "read back through the cache" },
     exit: (run) => `${run.script}: exit ${run.exit}, ${run.duration_s} s${run.timed_out ? ", took too long" : ""}`,
     eeprom: (seen) => (seen.skipped ? `had ${seen.version_before ?? "it"} already` : `${seen.version_before ?? "?"} → ${seen.version_after ?? "?"}`),
   },

@@ -73,8 +73,10 @@ function under(device) {
   return [device.project, again, device.simulated && T.tile.simulated].filter(Boolean).join(" · ");
 }
 
+/** Above the figure: what it does, or where it failed. */
 function word(device, state) {
-  if (state !== "working") return T.state[state];
+  if (state === "refused") return T.state.look;
+  if (state !== "working") return T.step[device.failedStep] ?? T.state[state];
   return T.doing[device.step ?? "begin"];
 }
 
@@ -86,7 +88,7 @@ function figure(device, state, now) {
     const counts = device.step === "write" || device.step === "verify";
     return counts && device.percent !== undefined ? `${device.percent} %` : format.clock((now - (device.stepSince ?? now)) / 1000);
   }
-  return device.failedStep ? `${T.state[state]}: ${T.step[device.failedStep].toLowerCase()}` : T.state[state];
+  return T.state[state];
 }
 
 function note(device, state, now) {

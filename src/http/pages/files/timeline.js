@@ -58,8 +58,13 @@ function span(session, lane, scale) {
   const word = session.outcome ? T.state[session.outcome] : T.state.open;
   const width = Math.max(to - from, 6);
   const inside = width > 90;
-  return [s("rect", { class: `span ${session.outcome ?? "open"}`, x: from, y, width, height: LANE - 14, rx: 4 }),
-    s("text", { class: inside ? "span-text" : "lane-text", x: inside ? from + 10 : Math.max(from - 8, LEFT), y: y + 15, "text-anchor": inside ? "start" : "end" }, word)];
+  // Beside a short one: behind it where there is room, before it at the right edge.
+  const behind = from + width < WIDTH - 110;
+  const place = inside ? { x: from + 10, "text-anchor": "start" } : behind ? { x: from + width + 8, "text-anchor": "start" } : { x: from - 8, "text-anchor": "end" };
+  return [
+    s("rect", { class: `span ${session.outcome ?? "open"}`, x: from, y, width, height: LANE - 14, rx: 4 }),
+    s("text", { class: inside ? "span-text" : "lane-text", y: y + 15, ...place }, word),
+  ];
 }
 
 function list(moments) {
