@@ -19,6 +19,7 @@ mod line;
 mod models;
 mod net;
 mod netconsole;
+mod page;
 mod restart;
 mod rules;
 mod tidy;

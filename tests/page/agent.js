@@ -18,12 +18,24 @@ const keptAlive = new http.Agent({ keepAlive: true, maxSockets: 64 });
 /** One call; the answer's status, headers and body. */
 export function call(port, method, target, { headers = {}, body = "" } = {}) {
   return new Promise((resolve, reject) => {
-    const request = http.request({ host: "127.0.0.1", port, method, path: target, headers: { "content-length": Buffer.byteLength(body), ...headers }, agent: keptAlive }, (response) => {
-      const chunks = [];
-      response.on("data", (chunk) => chunks.push(chunk));
-      response.on("end", () => resolve({ status: response.statusCode, headers: response.headers, text: Buffer.concat(chunks).toString() }));
-      response.on("error", reject);
-    });
+    const request = http.request(
+      {
+        host: "127.0.0.1",
+        port,
+        method,
+        path: target,
+        headers: { "content-length": Buffer.byteLength(body), ...headers },
+        agent: keptAlive,
+      },
+      (response) => {
+        const chunks = [];
+        response.on("data", (chunk) => chunks.push(chunk));
+        response.on("end", () =>
+          resolve({ status: response.statusCode, headers: response.headers, text: Buffer.concat(chunks).toString() }),
+        );
+        response.on("error", reject);
+      },
+    );
     request.on("error", reject);
     request.end(body);
   });
@@ -40,7 +52,9 @@ export class Agent {
 
   async #run([operators, devices, tftp]) {
     const config = path.join(this.folder, "bootline.yml");
-    writeFileSync(config, `station: {id: st-page}
+    writeFileSync(
+      config,
+      `station: {id: st-page}
 network:
   interface: lo
   address: 127.0.0.1/8
@@ -51,7 +65,8 @@ sessions: {max_attempts: 50}
 bus: {mqtt: off}
 data: ${this.folder}/data
 bootfiles: ${this.folder}/bootfiles
-`);
+`,
+    );
     const { RUST_LOG: _, ...env } = process.env;
     this.child = spawn(BINARY, ["run", "--config", config], { stdio: ["ignore", "inherit", "pipe"], env });
     const field = (line, name) => Number(new RegExp(`${name}=[0-9.]+:(\\d+)`).exec(line)?.[1]);
@@ -59,7 +74,8 @@ bootfiles: ${this.folder}/bootfiles
       this.child.once("exit", (code) => reject(new Error(`the agent ended with ${code}`)));
       readline.createInterface({ input: this.child.stderr }).on("line", (line) => {
         if (process.env.TEST_LOG) console.log(line);
-        if (line.includes(" bound ")) [this.operators, this.devices, this.tftp] = ["operators", "devices", "tftp"].map((name) => field(line, name));
+        if (line.includes(" bound "))
+          [this.operators, this.devices, this.tftp] = ["operators", "devices", "tftp"].map((name) => field(line, name));
         if (line.endsWith(" ready")) resolve();
       });
     });
@@ -86,13 +102,17 @@ bootfiles: ${this.folder}/bootfiles
   }
 
   async api(method, target, body) {
-    const answer = await call(this.operators, method, `/api/v1${target}`, { body: body === undefined ? "" : JSON.stringify(body) });
+    const answer = await call(this.operators, method, `/api/v1${target}`, {
+      body: body === undefined ? "" : JSON.stringify(body),
+    });
     if (answer.status >= 400) throw new Error(`${method} ${target}: ${answer.status} ${answer.text}`);
     return answer.text ? JSON.parse(answer.text) : {};
   }
 
   async image(name, bytes) {
-    const answer = await call(this.operators, "POST", `/api/v1/images?name=${encodeURIComponent(name)}`, { body: bytes });
+    const answer = await call(this.operators, "POST", `/api/v1/images?name=${encodeURIComponent(name)}`, {
+      body: bytes,
+    });
     if (answer.status !== 201) throw new Error(answer.text);
     return JSON.parse(answer.text).image.id;
   }

@@ -13,14 +13,22 @@ export class Board {
   /** The script opens with lines NAME='value'. */
   async begin() {
     const { text } = await call(this.agent.devices, "GET", `/scriptexecute?${this.query.replace("'", "%27")}`);
-    this.orders = Object.fromEntries([...text.matchAll(/^([A-Z0-9_]+)='(.*)'$/gm)].map(([, name, value]) => [name, value]));
+    this.orders = Object.fromEntries(
+      [...text.matchAll(/^([A-Z0-9_]+)='(.*)'$/gm)].map(([, name, value]) => [name, value]),
+    );
     this.size = Number(this.orders.RAW_SIZE);
     return this.orders.SESSION !== undefined;
   }
 
   async #tell(name, form) {
-    const headers = { authorization: `Bearer ${this.orders.TOKEN}`, "content-type": "application/x-www-form-urlencoded" };
-    return call(this.agent.devices, "POST", new URL(this.orders[name]).pathname, { headers, body: new URLSearchParams(form).toString() });
+    const headers = {
+      authorization: `Bearer ${this.orders.TOKEN}`,
+      "content-type": "application/x-www-form-urlencoded",
+    };
+    return call(this.agent.devices, "POST", new URL(this.orders[name]).pathname, {
+      headers,
+      body: new URLSearchParams(form).toString(),
+    });
   }
 
   async report(form) {
@@ -36,7 +44,10 @@ export class Board {
 
   async output(script, text) {
     const headers = { authorization: `Bearer ${this.orders.TOKEN}`, "content-type": "text/plain" };
-    return call(this.agent.devices, "POST", `${new URL(this.orders.SCRIPTS_URL).pathname}/${script}/output`, { headers, body: text });
+    return call(this.agent.devices, "POST", `${new URL(this.orders.SCRIPTS_URL).pathname}/${script}/output`, {
+      headers,
+      body: text,
+    });
   }
 
   write() {
@@ -49,7 +60,13 @@ export class Board {
   }
 
   async read() {
-    await this.report({ step: "verify", state: "completed", bytes: String(this.size), sha256: this.orders.RAW_SHA256, cache: "dropped" });
+    await this.report({
+      step: "verify",
+      state: "completed",
+      bytes: String(this.size),
+      sha256: this.orders.RAW_SHA256,
+      cache: "dropped",
+    });
   }
 
   finish() {

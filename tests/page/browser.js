@@ -17,12 +17,19 @@ export async function launch() {
   const executablePath = PATHS.find((file) => file && existsSync(file));
   if (!executablePath) throw new Error("chromium is not installed: tests/run installs what the tests need");
   mkdirSync(ARTEFACTS, { recursive: true });
-  return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"] });
+  return chromium.launch({
+    executablePath,
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+  });
 }
 
 /** A fresh page; `complaints` collects what the browser finds wrong with it. */
 export async function open(browser, agent, hash = "#/line", options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, reducedMotion: "reduce", ...options });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 860 },
+    reducedMotion: "reduce",
+    ...options,
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   page.complaints = [];
@@ -30,9 +37,14 @@ export async function open(browser, agent, hash = "#/line", options = {}) {
   page.on("pageerror", (error) => page.complaints.push(String(error)));
   if (process.env.PAGE_FILES) await fromFolder(page, process.env.PAGE_FILES);
   await page.goto(`${agent.url}${options.search ?? ""}${hash}`);
-  await page.locator(".connection[data-state=live]").waitFor({ state: "attached" }).catch(async (error) => {
-    throw new Error(`the page is not live: ${page.complaints.join("; ")} ${await page.locator("body").innerText()}`, { cause: error });
-  });
+  await page
+    .locator(".connection[data-state=live]")
+    .waitFor({ state: "attached" })
+    .catch(async (error) => {
+      throw new Error(`the page is not live: ${page.complaints.join("; ")} ${await page.locator("body").innerText()}`, {
+        cause: error,
+      });
+    });
   return page;
 }
 
@@ -41,7 +53,9 @@ async function fromFolder(page, folder) {
   const kinds = { css: "text/css", js: "text/javascript", svg: "image/svg+xml" };
   await page.route("**/page/*", (route) => {
     const file = path.join(folder, new URL(route.request().url()).pathname.split("/").at(-1));
-    return existsSync(file) ? route.fulfill({ path: file, contentType: kinds[file.split(".").at(-1)] }) : route.continue();
+    return existsSync(file)
+      ? route.fulfill({ path: file, contentType: kinds[file.split(".").at(-1)] })
+      : route.continue();
   });
 }
 
@@ -55,7 +69,9 @@ export async function seriousFaults(page) {
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id} ${target.join(" ")} ${failureSummary}`));
+    .flatMap(({ id, nodes }) =>
+      nodes.map(({ target, failureSummary }) => `${id} ${target.join(" ")} ${failureSummary}`),
+    );
 }
 
 export function tile(page, board) {

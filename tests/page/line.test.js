@@ -43,7 +43,9 @@ test("a device is followed from its script to the moment it may be taken out", a
   await board.progress("write", 0.25);
   await tile(page, board).getByText("25 %").waitFor();
   await board.progress("write", 0.5);
-  await tile(page, board).getByText(/\/s · .* left/).waitFor();
+  await tile(page, board)
+    .getByText(/\/s · .* left/)
+    .waitFor();
   await tile(page, board).getByText("J 010").waitFor();
   await board.verify();
   await tile(page, board).getByText("Checks").waitFor();

@@ -35,9 +35,14 @@ function watch() {
   };
   requestAnimationFrame(frame);
   globalThis.changes = 0;
-  new MutationObserver((list) => (globalThis.changes += list.length)).observe(document.querySelector(".tiles"), { subtree: true, characterData: true });
+  new MutationObserver((list) => (globalThis.changes += list.length)).observe(document.querySelector(".tiles"), {
+    subtree: true,
+    characterData: true,
+  });
   globalThis.long = 0;
-  new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (globalThis.long = Math.max(globalThis.long, duration)))).observe({ type: "longtask" });
+  new PerformanceObserver((list) =>
+    list.getEntries().forEach(({ duration }) => (globalThis.long = Math.max(globalThis.long, duration))),
+  ).observe({ type: "longtask" });
 }
 
 const at = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
@@ -46,9 +51,13 @@ test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
   const image = await agent.image("gateway.img", randomBytes(8 << 20));
   await agent.api("POST", "/projects", { name: "Gateway", image, active: true });
   const boards = Array.from({ length: DEVICES }, (_, n) => new Board(agent, n + 1));
-  for (let n = 0; n < DEVICES; n += 20) await Promise.all(boards.slice(n, n + 20).map(async (board) => (await board.begin(), board.write())));
+  for (let n = 0; n < DEVICES; n += 20)
+    await Promise.all(boards.slice(n, n + 20).map(async (board) => (await board.begin(), board.write())));
   const page = await open(browser, agent, "#/line", { viewport: { width: 1920, height: 1080 } });
-  await page.locator(".tile").nth(DEVICES - 1).waitFor();
+  await page
+    .locator(".tile")
+    .nth(DEVICES - 1)
+    .waitFor();
   await page.evaluate(watch);
 
   const began = performance.now();
@@ -69,11 +78,22 @@ test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
   await page.keyboard.press("Escape");
   await Promise.all(run);
   const took = (performance.now() - began) / 1000;
-  await page.waitForFunction((count) => [...document.querySelectorAll(".tile-figure")].filter((figure) => figure.textContent === "100 %").length === count, DEVICES);
+  await page.waitForFunction(
+    (count) =>
+      [...document.querySelectorAll(".tile-figure")].filter((figure) => figure.textContent === "100 %").length ===
+      count,
+    DEVICES,
+  );
 
-  const { frames, changes, long } = await page.evaluate(() => ({ frames: globalThis.frames_, changes: globalThis.changes, long: globalThis.long }));
+  const { frames, changes, long } = await page.evaluate(() => ({
+    frames: globalThis.frames_,
+    changes: globalThis.changes,
+    long: globalThis.long,
+  }));
   frames.sort((a, b) => a - b);
-  console.log(`${Math.round(sent / took)} reports/s for ${took.toFixed(1)} s, ${changes} texts changed, frames p50 ${at(frames, 0.5).toFixed(0)} ms p95 ${at(frames, 0.95).toFixed(0)} ms, longest task ${Math.round(long)} ms, a device opens in ${Math.round(answered)} ms`);
+  console.log(
+    `${Math.round(sent / took)} reports/s for ${took.toFixed(1)} s, ${changes} texts changed, frames p50 ${at(frames, 0.5).toFixed(0)} ms p95 ${at(frames, 0.95).toFixed(0)} ms, longest task ${Math.round(long)} ms, a device opens in ${Math.round(answered)} ms`,
+  );
   assert.equal(sent, DEVICES * SECONDS * PER_SECOND);
   assert.ok(changes > DEVICES * SECONDS, "each tile moved more than once a second");
   assert.ok(at(frames, 0.5) < 100, `every other frame took ${at(frames, 0.5)} ms`);

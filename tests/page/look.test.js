@@ -19,11 +19,23 @@ const running = [];
 
 before(async () => {
   [agent, browser] = await Promise.all([Agent.start(), launch()]);
-  const [gateway, panel] = [await agent.image("gateway-2.4.img", Buffer.concat([table(), randomBytes(24 << 20)])), await agent.image("panel-1.9.img", randomBytes(6 << 20))];
+  const [gateway, panel] = [
+    await agent.image("gateway-2.4.img", Buffer.concat([table(), randomBytes(24 << 20)])),
+    await agent.image("panel-1.9.img", randomBytes(6 << 20)),
+  ];
   await agent.api("POST", "/scripts", { name: "Burn in", text: "#!/bin/sh\nexit 0\n", on_failure: "warn" });
-  await agent.api("POST", "/projects", { name: "Gateway", image: gateway, sizes: [{ up_to_bytes: 8e9, image: panel }], active: true, status_led: { gpio: 21 }, boot: { config_txt: "dtoverlay=dwc2" } });
-  await agent.api("POST", "/projects", { name: "Panel 7\"", image: panel, scripts: { preinstall: ["burn-in"] } });
-  await agent.api("PUT", "/rules", { rules: [{ project: "panel-7", name: "the blue carrier", when: { jumper: ["0x1"], storage_bytes: { min: 16e9 } } }] });
+  await agent.api("POST", "/projects", {
+    name: "Gateway",
+    image: gateway,
+    sizes: [{ up_to_bytes: 8e9, image: panel }],
+    active: true,
+    status_led: { gpio: 21 },
+    boot: { config_txt: "dtoverlay=dwc2" },
+  });
+  await agent.api("POST", "/projects", { name: 'Panel 7"', image: panel, scripts: { preinstall: ["burn-in"] } });
+  await agent.api("PUT", "/rules", {
+    rules: [{ project: "panel-7", name: "the blue carrier", when: { jumper: ["0x1"], storage_bytes: { min: 16e9 } } }],
+  });
   await line();
 });
 
@@ -111,7 +123,10 @@ test("each view reads well in light and dark, and axe finds nothing serious", as
       await shoot(page, `${view.split("/")[0]}-${colorScheme}`, { fullPage: true });
     }
     // A station without tokens has no /session: the page asks and goes on.
-    assert.deepEqual(page.complaints.filter((text) => !text.includes("status of 404")), []);
+    assert.deepEqual(
+      page.complaints.filter((text) => !text.includes("status of 404")),
+      [],
+    );
     await page.context().close();
   }
   assert.deepEqual(faults, []);
@@ -137,10 +152,17 @@ test("nothing is cut off at 320 pixels", async () => {
 
 test("on the wall the tiles are large and nothing else is there", async () => {
   for (const colorScheme of ["light", "dark"]) {
-    const page = await open(browser, agent, "#/line", { viewport: { width: 1920, height: 1080 }, search: "?wall", colorScheme });
+    const page = await open(browser, agent, "#/line", {
+      viewport: { width: 1920, height: 1080 },
+      search: "?wall",
+      colorScheme,
+    });
     await moving(page);
     assert.equal(await page.locator("#top").isVisible(), false);
-    const size = await page.locator(".tile[data-state=passed] .tile-figure").first().evaluate((node) => parseFloat(getComputedStyle(node).fontSize));
+    const size = await page
+      .locator(".tile[data-state=passed] .tile-figure")
+      .first()
+      .evaluate((node) => parseFloat(getComputedStyle(node).fontSize));
     assert.ok(size >= 48, `${size} px from three metres`);
     assert.deepEqual(await seriousFaults(page), []);
     await shoot(page, `wall-${colorScheme}`);
@@ -158,12 +180,64 @@ test("the device, a dialog and a conflict look as they should", async () => {
   await page.context().close();
 });
 
+test("the boot that led to an attempt is drawn lane by lane", async () => {
+  const page = await open(browser, agent);
+  // This station serves no DHCP: the real answer, with the boot of a module before it.
+  await page.route(`**/api/v1/sessions/${sessionId}`, async (route) => {
+    const answer = await (await route.fetch()).json();
+    const began = Date.parse(answer.session.started_at);
+    const at = (seconds) => new Date(began + seconds * 1000).toISOString();
+    const file = (name, seconds, result, bytes) => ({ at: at(seconds), what: "file", name, bytes, result });
+    answer.session.ended_at = at(48);
+    answer.timeline = [
+      { at: at(-21), what: "boot", name: "dhcp", bytes: 0, result: "" },
+      { at: at(-21), what: "dhcp", name: "discover", bytes: 0, result: "offer 192.168.5.17" },
+      { at: at(-20.8), what: "dhcp", name: "request", bytes: 0, result: "ack 192.168.5.17" },
+      { at: at(-19), what: "console", name: "RPi: BOOTLOADER release VERSION:1234abcd", bytes: 0, result: "" },
+      file("a1b2000c/start4.elf", -18, "missing", 0),
+      file("start4.elf", -16, "sent", 2_267_456),
+      file("config.txt", -15, "sent", 812),
+      file("kernel8.img", -11, "sent", 9_123_456),
+      file("scriptexecute.img", -7, "aborted", 1_000_000),
+      file("scriptexecute.img", -5, "sent", 24_000_000),
+      { at: at(-1.5), what: "dhcp", name: "discover", bytes: 0, result: "offer 192.168.5.17" },
+      ...answer.timeline,
+    ];
+    await route.fulfill({ json: answer });
+  });
+  await page.evaluate((hash) => (location.hash = hash), `#/session/${sessionId}`);
+  await page.locator("svg.timeline .mark.file.aborted").waitFor();
+  const lanes = await page.locator("svg.timeline .lane-text").allTextContents();
+  assert.deepEqual(lanes.slice(0, 6), ["Boot", "DHCP", "Files", "Bootloader", "Script", "Steps"]);
+  const [first, last] = await page
+    .locator("svg.timeline .mark")
+    .evaluateAll((marks) => marks.map((mark) => mark.getBoundingClientRect().x))
+    .then((xs) => [xs[0], xs.at(-1)]);
+  assert.ok(last > first, "time runs to the right");
+  await page.getByText("moments as a list").click();
+  await page.getByRole("cell", { name: "kernel8.img" }).waitFor();
+  assert.deepEqual(await seriousFaults(page), []);
+  await shoot(page, "timeline");
+  await page.context().close();
+});
+
 test("every state has its own sign and its own word, whatever its colour", async () => {
   const page = await open(browser, agent);
   await moving(page);
-  const seen = await page.locator(".tile").evaluateAll((tiles) => tiles.map((tile) => [tile.dataset.state, tile.querySelector("use").getAttribute("href"), tile.querySelector(".tile-word").textContent]));
+  const seen = await page
+    .locator(".tile")
+    .evaluateAll((tiles) =>
+      tiles.map((tile) => [
+        tile.dataset.state,
+        tile.querySelector("use").getAttribute("href"),
+        tile.querySelector(".tile-word").textContent,
+      ]),
+    );
   const signs = new Map(seen.map(([state, sign]) => [state, sign]));
-  assert.ok(["passed", "failed", "working", "refused", "aborted"].every((state) => signs.has(state)), [...signs.keys()].join());
+  assert.ok(
+    ["passed", "failed", "working", "refused", "aborted"].every((state) => signs.has(state)),
+    [...signs.keys()].join(),
+  );
   assert.equal(new Set(signs.values()).size, signs.size);
   assert.ok(seen.every(([, , word]) => word.length > 0));
   await page.context().close();

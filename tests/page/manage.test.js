@@ -48,7 +48,10 @@ test("an image is uploaded in parts, goes on after a break, and can be deleted",
     return parts === 2 ? route.abort() : route.continue();
   });
   const offsets = [];
-  page.on("request", (request) => request.method() === "PATCH" && offsets.push(Number(request.headers()["upload-offset"])));
+  page.on(
+    "request",
+    (request) => request.method() === "PATCH" && offsets.push(Number(request.headers()["upload-offset"])),
+  );
   await page.locator("input[type=file]").setInputFiles(place);
   const card = page.locator(".card.image", { hasText: "field-unit.img" });
   await card.getByText("ready").waitFor();
@@ -117,7 +120,10 @@ test("a project is made with all of its fields, and what is wrong is said at its
   await page.getByLabel("A status LED is on the carrier board").check();
   await page.getByLabel("GPIO").fill("99");
   await page.getByRole("button", { name: "Create" }).click();
-  await page.locator("[data-pointer='/status_led/gpio'], [data-pointer='/status_led']").getByText("not a GPIO of 0 to 57").waitFor();
+  await page
+    .locator("[data-pointer='/status_led/gpio'], [data-pointer='/status_led']")
+    .getByText("not a GPIO of 0 to 57")
+    .waitFor();
   await page.getByLabel("GPIO").fill("21");
   await page.getByLabel("On success it is").selectOption("0");
   await page.getByLabel("Lines for config.txt").fill("dtoverlay=dwc2");
@@ -126,7 +132,17 @@ test("a project is made with all of its fields, and what is wrong is said at its
   await page.getByText("field-unit · revision 1").waitFor();
   const { project } = await agent.api("GET", "/projects/field-unit");
   const { sizes, scripts, data_file, status_led, boot, active, again } = project;
-  assert.deepEqual({ scripts, data_file, status_led, boot, active, again }, { scripts: { postinstall: ["burn-in"] }, data_file: "device.json", status_led: { gpio: 21, on_success: false }, boot: { config_txt: "dtoverlay=dwc2" }, active: true, again: "refuse" });
+  assert.deepEqual(
+    { scripts, data_file, status_led, boot, active, again },
+    {
+      scripts: { postinstall: ["burn-in"] },
+      data_file: "device.json",
+      status_led: { gpio: 21, on_success: false },
+      boot: { config_txt: "dtoverlay=dwc2" },
+      active: true,
+      again: "refuse",
+    },
+  );
   assert.equal(sizes[0].up_to_bytes, 8e9);
   await closed(page);
 });
@@ -224,7 +240,11 @@ test("the history is searched, filtered, and shows all of an attempt", async () 
 });
 
 test("more attempts than fit on a page are paged through", async () => {
-  await agent.api("PATCH", "/projects/field-unit", { again: "allow", scripts: { preinstall: [], postinstall: [] }, data_file: null });
+  await agent.api("PATCH", "/projects/field-unit", {
+    again: "allow",
+    scripts: { preinstall: [], postinstall: [] },
+    data_file: null,
+  });
   for (let n = 0; n < 55; n += 1) await new Board(agent, 100 + n, { sectors: 15_000_000 }).pass();
   const page = await open(browser, agent, "#/history");
   await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 50);

@@ -56,12 +56,14 @@ class Station extends EventTarget {
   /** Sessions name a MAC; people read serials. */
   async #learnDevices() {
     const macs = [...this.floor.devices.keys()];
-    await Promise.all(Array.from({ length: 6 }, async () => {
-      for (let mac = macs.pop(); mac; mac = macs.pop()) {
-        const { device } = await api.get(`/devices/${mac}`, { quiet: true }).catch(() => ({}));
-        if (device) this.floor.learnDevice(device);
-      }
-    }));
+    await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        for (let mac = macs.pop(); mac; mac = macs.pop()) {
+          const { device } = await api.get(`/devices/${mac}`, { quiet: true }).catch(() => ({}));
+          if (device) this.floor.learnDevice(device);
+        }
+      }),
+    );
   }
 
   #hear(event) {
@@ -131,7 +133,16 @@ async function route() {
     if (turn === shown) leave = end;
     else end?.();
   } catch (problem) {
-    if (turn === shown) put(main, h("div", { class: "empty", role: "alert" }, h("p", {}, problem.message), button(T.common.retry, () => ((at = ""), route()))));
+    if (turn === shown)
+      put(
+        main,
+        h(
+          "div",
+          { class: "empty", role: "alert" },
+          h("p", {}, problem.message),
+          button(T.common.retry, () => ((at = ""), route())),
+        ),
+      );
     if (!(problem instanceof Problem)) throw problem;
   }
   main.dataset.view = name;
@@ -148,12 +159,21 @@ function markPlace(name) {
 function drawTop() {
   const links = PAGES.map((page) => h("li", {}, h("a", { href: `#/${page}`, data: { page } }, T.nav[page])));
   const menu = h("ul", { id: "menu" }, links);
-  const opener = h("button", { type: "button", class: "sign menu", "aria-label": T.nav.menu, "aria-expanded": "false", "aria-controls": "menu" }, icon("menu"));
+  const opener = h(
+    "button",
+    { type: "button", class: "sign menu", "aria-label": T.nav.menu, "aria-expanded": "false", "aria-controls": "menu" },
+    icon("menu"),
+  );
   const open = (isOpen) => opener.setAttribute("aria-expanded", String(isOpen));
   opener.addEventListener("click", () => open(opener.getAttribute("aria-expanded") !== "true"));
   menu.addEventListener("click", () => open(false));
-  put(document.getElementById("top"), h("a", { class: "mark", href: "#/line" }, h("img", { src: "/page/icon.svg", alt: "" }), h("span", {}, "bootline")), h("span", { class: "station-name" }),
-    h("nav", { "aria-label": T.nav.label }, opener, menu), h("div", { class: "signs" }, drawAlarms(), drawSound(), drawConnection()));
+  put(
+    document.getElementById("top"),
+    h("a", { class: "mark", href: "#/line" }, h("img", { src: "/page/icon.svg", alt: "" }), h("span", {}, "bootline")),
+    h("span", { class: "station-name" }),
+    h("nav", { "aria-label": T.nav.label }, opener, menu),
+    h("div", { class: "signs" }, drawAlarms(), drawSound(), drawConnection()),
+  );
 }
 
 function drawAlarms() {
@@ -185,7 +205,12 @@ function drawSound() {
 
 function drawConnection() {
   const word = h("span", {}, T.connection.connecting);
-  const node = h("span", { class: "connection", data: { state: "connecting" } }, h("i", { "aria-hidden": "true" }), word);
+  const node = h(
+    "span",
+    { class: "connection", data: { state: "connecting" } },
+    h("i", { "aria-hidden": "true" }),
+    word,
+  );
   const old = document.getElementById("old");
   station.live.addEventListener("state", ({ detail: state }) => {
     node.dataset.state = state;
@@ -206,7 +231,15 @@ async function begin() {
   try {
     await station.begin();
   } catch (problem) {
-    put(main, h("div", { class: "empty", role: "alert" }, h("p", {}, problem.message), button(T.common.retry, () => location.reload())));
+    put(
+      main,
+      h(
+        "div",
+        { class: "empty", role: "alert" },
+        h("p", {}, problem.message),
+        button(T.common.retry, () => location.reload()),
+      ),
+    );
     throw problem;
   }
   await route();

@@ -34,23 +34,51 @@ function content({ device, sessions, timeline }, projects, { draw, dialog }) {
     actions(device, open, draw),
     newest?.advice ? h("p", { class: "advice" }, h("strong", {}, `${T.session.advice}: `), newest.advice) : null,
     facts([
-      [T.device.serial, device.serial ?? device.serial8], [T.device.mac, format.mac(device.mac)], [T.device.model, device.model],
-      [T.device.revision, device.revision], [T.device.circuit, device.circuit], [T.device.board, newest?.facts.jumper],
-      [T.device.last, device.last_outcome && outcomeSign(device.last_outcome)], [T.device.attempts, String(device.attempts)],
-      [T.device.failures, device.failures ? String(device.failures) : ""], [T.device.first, format.moment(device.first_seen_at)],
-      [T.device.seen, format.moment(device.seen_at)], [T.device.variables, Object.entries(device.variables).map(([key, value]) => `${key}=${value}`).join(", ")],
+      [T.device.serial, device.serial ?? device.serial8],
+      [T.device.mac, format.mac(device.mac)],
+      [T.device.model, device.model],
+      [T.device.revision, device.revision],
+      [T.device.circuit, device.circuit],
+      [T.device.board, newest?.facts.jumper],
+      [T.device.last, device.last_outcome && outcomeSign(device.last_outcome)],
+      [T.device.attempts, String(device.attempts)],
+      [T.device.failures, device.failures ? String(device.failures) : ""],
+      [T.device.first, format.moment(device.first_seen_at)],
+      [T.device.seen, format.moment(device.seen_at)],
+      [
+        T.device.variables,
+        Object.entries(device.variables)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(", "),
+      ],
       [T.device.secrets, device.secrets.join(", ")],
     ]),
     assignment(device, projects, draw),
     h("h3", {}, T.device.sessions),
-    sessions.length ? h("ul", { class: "plain" }, sessions.map((session) => attemptRow(session, dialog))) : h("p", { class: "hint" }, T.device.none),
+    sessions.length
+      ? h(
+          "ul",
+          { class: "plain" },
+          sessions.map((session) => attemptRow(session, dialog)),
+        )
+      : h("p", { class: "hint" }, T.device.none),
     timeline.length ? [h("h3", {}, T.device.timeline), drawTimeline(timeline)] : null,
   ];
 }
 
 function attemptRow(session, dialog) {
-  const link = h("a", { href: `#/session/${session.session}`, on: { click: () => dialog.close() } }, `${T.history.attempt} ${session.attempt}`);
-  return h("li", { class: "row" }, outcomeSign(session.outcome), link, h("span", { class: "hint" }, `${session.project} · ${format.moment(session.started_at)}`));
+  const link = h(
+    "a",
+    { href: `#/session/${session.session}`, on: { click: () => dialog.close() } },
+    `${T.history.attempt} ${session.attempt}`,
+  );
+  return h(
+    "li",
+    { class: "row" },
+    outcomeSign(session.outcome),
+    link,
+    h("span", { class: "hint" }, `${session.project} · ${format.moment(session.started_at)}`),
+  );
 }
 
 function actions(device, open, draw) {
@@ -73,17 +101,22 @@ function actions(device, open, draw) {
     await attempt(() => api.post(path("authorize")), T.device.authorized);
     draw();
   };
-  return h("div", { class: "row actions" },
+  return h(
+    "div",
+    { class: "row actions" },
     button(T.device.blink, blink, { sign: "blink", kind: "main" }),
     open ? button(T.device.abort, abort, { kind: "danger" }) : null,
     open ? null : button(T.device.authorize, authorize, { disabled: device.authorized }),
-    told);
+    told,
+  );
 }
 
 function assignment(device, projects, draw) {
   const choice = select([["", "–"], ...projects.map(({ id, name }) => [id, name])], device.assigned ?? "");
   const send = async () => {
-    const deed = choice.value ? () => api.post(`/devices/${device.mac}/assign`, { project: choice.value }) : () => api.post(`/devices/${device.mac}/unassign`);
+    const deed = choice.value
+      ? () => api.post(`/devices/${device.mac}/assign`, { project: choice.value })
+      : () => api.post(`/devices/${device.mac}/unassign`);
     if (await attempt(deed)) {
       toast(choice.value ? T.device.assigned : T.device.unassigned);
       draw();

@@ -6,10 +6,18 @@ import { T } from "./text.js";
 /** Shows it, and returns it; `close` is called however it is closed. */
 export function openDialog(title, content, { actions = [], close, kind = "" } = {}) {
   const heading = h("h2", { id: `dialog-${Math.random().toString(36).slice(2)}` }, title);
-  const dialog = h("dialog", { class: `dialog ${kind}`, "aria-labelledby": heading.id },
-    h("header", {}, heading, signButton("close", T.dialog.close, () => dialog.close())),
+  const dialog = h(
+    "dialog",
+    { class: `dialog ${kind}`, "aria-labelledby": heading.id },
+    h(
+      "header",
+      {},
+      heading,
+      signButton("close", T.dialog.close, () => dialog.close()),
+    ),
     h("div", { class: "dialog-body" }, content),
-    actions.length ? h("footer", {}, actions) : null);
+    actions.length ? h("footer", {}, actions) : null,
+  );
   dialog.addEventListener("close", () => {
     dialog.remove();
     close?.();
@@ -46,7 +54,12 @@ export function toast(text, kind = "good") {
   }
   // A dialog lies over everything but what is in it.
   (document.querySelector("dialog[open]") ?? document.body).append(place);
-  const node = h("p", { class: `toast ${kind}` }, text, signButton("close", T.dialog.close, () => node.remove()));
+  const node = h(
+    "p",
+    { class: `toast ${kind}` },
+    text,
+    signButton("close", T.dialog.close, () => node.remove()),
+  );
   place.append(node);
   if (kind === "good") setTimeout(() => node.remove(), 5000);
 }

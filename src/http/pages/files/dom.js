@@ -72,13 +72,21 @@ export function button(label, click, { kind = "", sign, ...props } = {}) {
 
 /** A button that is a sign alone; its name is for those who do not see it. */
 export function signButton(sign, label, click, props = {}) {
-  return h("button", { type: "button", class: "sign", "aria-label": label, title: label, on: { click }, ...props }, icon(sign));
+  return h(
+    "button",
+    { type: "button", class: "sign", "aria-label": label, title: label, on: { click }, ...props },
+    icon(sign),
+  );
 }
 
 /** A list of names and what they are; pairs without a value are left out. */
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return h("dl", { class: "facts" }, known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 export function announce(text) {

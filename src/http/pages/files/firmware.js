@@ -17,7 +17,11 @@ export async function showFirmware(main, station) {
   };
   const take = async (files) => {
     for (const file of files) {
-      const deed = () => call("POST", `/firmware${query({ name: file.name })}`, { raw: file, headers: { "content-type": "application/octet-stream" } });
+      const deed = () =>
+        call("POST", `/firmware${query({ name: file.name })}`, {
+          raw: file,
+          headers: { "content-type": "application/octet-stream" },
+        });
       if (await attempt(deed)) toast(T.firmware.added(file.name));
     }
     await attempt(draw);
@@ -32,8 +36,27 @@ function card(firmware, draw) {
     if (!(await confirmDialog(T.firmware.removeSure(firmware.name), T.firmware.remove))) return;
     if (await attempt(() => api.delete(`/firmware/${firmware.id}`))) await attempt(draw);
   };
-  return h("li", { class: "card" }, h("header", {}, h("h2", {}, firmware.name), h("span", { class: "badge" }, firmware.chip)),
-    h("p", {}, `${T.firmware.version} ${firmware.version}`), h("p", { class: "hint" }, `${format.bytes(firmware.size_bytes)} · ${T.firmware.room} ${format.bytes(firmware.room_bytes)} · ${T.images.added} ${format.moment(firmware.added_at)}`),
+  return h(
+    "li",
+    { class: "card" },
+    h("header", {}, h("h2", {}, firmware.name), h("span", { class: "badge" }, firmware.chip)),
+    h("p", {}, `${T.firmware.version} ${firmware.version}`),
+    h(
+      "p",
+      { class: "hint" },
+      `${format.bytes(firmware.size_bytes)} · ${T.firmware.room} ${format.bytes(firmware.room_bytes)} · ${T.images.added} ${format.moment(firmware.added_at)}`,
+    ),
     h("details", {}, h("summary", {}, T.firmware.bootconf), h("pre", { tabindex: "0" }, firmware.bootconf)),
-    h("footer", { class: "row" }, h("code", { class: "grow", title: firmware.id }, format.digest(firmware.id)), h("a", { class: "button", href: `/api/v1/firmware/${firmware.id}/content`, download: firmware.name }, T.firmware.download), button(T.firmware.remove, remove)));
+    h(
+      "footer",
+      { class: "row" },
+      h("code", { class: "grow", title: firmware.id }, format.digest(firmware.id)),
+      h(
+        "a",
+        { class: "button", href: `/api/v1/firmware/${firmware.id}/content`, download: firmware.name },
+        T.firmware.download,
+      ),
+      button(T.firmware.remove, remove),
+    ),
+  );
 }

@@ -1,11 +1,23 @@
 // What is on the line now, folded from the journal and the progress of devices. It knows no DOM.
 
 /** A device whose attempt is over is shown for so long, unless somebody clears it. */
-const KEEP_MS = { passed: 30 * 60_000, failed: 4 * 3600_000, interrupted: 4 * 3600_000, aborted: 30 * 60_000, refused: 15 * 60_000, boot: 10 * 60_000 };
+const KEEP_MS = {
+  passed: 30 * 60_000,
+  failed: 4 * 3600_000,
+  interrupted: 4 * 3600_000,
+  aborted: 30 * 60_000,
+  refused: 15 * 60_000,
+  boot: 10 * 60_000,
+};
 /** Without a byte for so long a write stands still. */
 export const STALLED_MS = 15_000;
 const MOVES = ["write", "verify"];
-const ENDS = { "device.provisioned": "passed", "device.failed": "failed", "device.interrupted": "interrupted", "device.aborted": "aborted" };
+const ENDS = {
+  "device.provisioned": "passed",
+  "device.failed": "failed",
+  "device.interrupted": "interrupted",
+  "device.aborted": "aborted",
+};
 export const ENDED = ["passed", "failed", "interrupted", "aborted"];
 const KNOWN = ["serial", "serial8", "board", "circuit", "project", "session", "attempt"];
 
@@ -29,11 +41,25 @@ export class Floor extends EventTarget {
       if (endedAt && now - endedAt > KEEP_MS[state]) continue;
       const done = session.steps.map(({ step }) => step);
       Object.assign(this.#device(session.mac), {
-        state, done, endedAt, step: session.step ?? undefined, session: session.session, attempt: session.attempt,
-        project: session.project, board: session.facts.jumper, circuit: session.circuit ?? undefined,
-        simulated: session.facts.simulated, startedAt: Date.parse(session.started_at), at: endedAt ?? Date.parse(session.started_at),
-        steps: stepsOf(session), code: session.code, detail: session.detail, advice: session.advice,
-        movedAt: now, stepSince: now, bytes: undefined,
+        state,
+        done,
+        endedAt,
+        step: session.step ?? undefined,
+        session: session.session,
+        attempt: session.attempt,
+        project: session.project,
+        board: session.facts.jumper,
+        circuit: session.circuit ?? undefined,
+        simulated: session.facts.simulated,
+        startedAt: Date.parse(session.started_at),
+        at: endedAt ?? Date.parse(session.started_at),
+        steps: stepsOf(session),
+        code: session.code,
+        detail: session.detail,
+        advice: session.advice,
+        movedAt: now,
+        stepSince: now,
+        bytes: undefined,
       });
       this.#mark(session.mac);
     }
@@ -43,7 +69,11 @@ export class Floor extends EventTarget {
   learnDevice({ mac, serial, serial8, model }) {
     const device = this.devices.get(mac);
     if (!device) return;
-    Object.assign(device, { serial: serial ?? device.serial, serial8: serial8 ?? device.serial8, model: model ?? device.model });
+    Object.assign(device, {
+      serial: serial ?? device.serial,
+      serial8: serial8 ?? device.serial8,
+      model: model ?? device.model,
+    });
     this.#mark(mac);
   }
 
@@ -117,21 +147,56 @@ export class Floor extends EventTarget {
 
   #end(device, outcome, data, at) {
     Object.assign(device, {
-      state: outcome, at, endedAt: at, code: data.code, detail: data.detail, advice: data.advice, retryable: data.retryable,
-      failedStep: data.step, step: undefined, rate: undefined, simulated: data.simulated ?? device.simulated,
+      state: outcome,
+      at,
+      endedAt: at,
+      code: data.code,
+      detail: data.detail,
+      advice: data.advice,
+      retryable: data.retryable,
+      failedStep: data.step,
+      step: undefined,
+      rate: undefined,
+      simulated: data.simulated ?? device.simulated,
     });
   }
 
   #start(device, data, at) {
     Object.assign(device, {
-      state: "working", at, startedAt: at, endedAt: undefined, step: undefined, stepSince: at, movedAt: at, done: [],
-      bytes: undefined, total: data.plan.raw_size_bytes, percent: undefined, rate: undefined, steps: stepsOf(data.plan),
-      code: undefined, detail: undefined, advice: undefined, failedStep: undefined, board: data.board ?? data.facts.jumper, simulated: data.facts.simulated,
+      state: "working",
+      at,
+      startedAt: at,
+      endedAt: undefined,
+      step: undefined,
+      stepSince: at,
+      movedAt: at,
+      done: [],
+      bytes: undefined,
+      total: data.plan.raw_size_bytes,
+      percent: undefined,
+      rate: undefined,
+      steps: stepsOf(data.plan),
+      code: undefined,
+      detail: undefined,
+      advice: undefined,
+      failedStep: undefined,
+      board: data.board ?? data.facts.jumper,
+      simulated: data.facts.simulated,
     });
   }
 
   #begin(device, step, at) {
-    Object.assign(device, { state: "working", step, at, stepSince: at, movedAt: at, bytes: undefined, percent: undefined, rate: undefined, sampledAt: undefined });
+    Object.assign(device, {
+      state: "working",
+      step,
+      at,
+      stepSince: at,
+      movedAt: at,
+      bytes: undefined,
+      percent: undefined,
+      rate: undefined,
+      sampledAt: undefined,
+    });
     if (!device.steps.includes(step)) device.steps.push(step);
   }
 
@@ -150,7 +215,15 @@ export class Floor extends EventTarget {
   #refuse(device, data, at) {
     if (device.state === "passed" && data.code === "already_provisioned") return;
     if (device.state === "working") return;
-    Object.assign(device, { state: "refused", at, endedAt: at, code: data.code, detail: data.detail, advice: undefined, failedStep: undefined });
+    Object.assign(device, {
+      state: "refused",
+      at,
+      endedAt: at,
+      code: data.code,
+      detail: data.detail,
+      advice: undefined,
+      failedStep: undefined,
+    });
   }
 
   /** Progress: only the newest of each device comes. */
@@ -160,7 +233,16 @@ export class Floor extends EventTarget {
       if (device.session === session && ENDED.includes(device.state)) continue;
       const sampledAt = Date.parse(at);
       if (device.session !== session || device.step !== step) {
-        Object.assign(device, { state: "working", session, attempt, step, stepSince: sampledAt, bytes: undefined, rate: undefined, sampledAt: undefined });
+        Object.assign(device, {
+          state: "working",
+          session,
+          attempt,
+          step,
+          stepSince: sampledAt,
+          bytes: undefined,
+          rate: undefined,
+          sampledAt: undefined,
+        });
         if (!device.steps.includes(step)) device.steps.push(step);
       }
       if (device.bytes !== undefined && bytes > device.bytes && sampledAt > device.sampledAt) {

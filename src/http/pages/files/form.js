@@ -9,25 +9,51 @@ export function field(label, control, { hint, pointer, wide } = {}) {
   count += 1;
   const id = control.id || `field-${count}`;
   control.id = id;
-  const notes = [hint && h("span", { class: "hint", id: `${id}-hint` }, hint), h("span", { class: "fault", id: `${id}-fault` })];
+  const notes = [
+    hint && h("span", { class: "hint", id: `${id}-hint` }, hint),
+    h("span", { class: "fault", id: `${id}-fault` }),
+  ];
   control.setAttribute("aria-describedby", `${hint ? `${id}-hint ` : ""}${id}-fault`);
-  return h("div", { class: `field ${wide ? "wide" : ""}`, data: pointer ? { pointer } : {} }, h("label", { for: id }, label), control, notes);
+  return h(
+    "div",
+    { class: `field ${wide ? "wide" : ""}`, data: pointer ? { pointer } : {} },
+    h("label", { for: id }, label),
+    control,
+    notes,
+  );
 }
 
 /** Several controls under one name. */
 export function group(legend, children, { hint, pointer } = {}) {
-  return h("fieldset", { data: pointer ? { pointer } : {} }, h("legend", {}, legend), hint && h("p", { class: "hint" }, hint), children, h("span", { class: "fault" }));
+  return h(
+    "fieldset",
+    { data: pointer ? { pointer } : {} },
+    h("legend", {}, legend),
+    hint && h("p", { class: "hint" }, hint),
+    children,
+    h("span", { class: "fault" }),
+  );
 }
 
 export function check(label, checked, { pointer, hear } = {}) {
   count += 1;
   const box = h("input", { type: "checkbox", id: `field-${count}`, checked, on: hear ? { change: hear } : {} });
-  const node = h("div", { class: "check", data: pointer ? { pointer } : {} }, box, h("label", { for: box.id }, label), h("span", { class: "fault" }));
+  const node = h(
+    "div",
+    { class: "check", data: pointer ? { pointer } : {} },
+    box,
+    h("label", { for: box.id }, label),
+    h("span", { class: "fault" }),
+  );
   return { node, box };
 }
 
 export function select(options, value, hear) {
-  return h("select", { on: hear ? { change: hear } : {} }, options.map(([key, label]) => h("option", { value: key, selected: key === value }, label)));
+  return h(
+    "select",
+    { on: hear ? { change: hear } : {} },
+    options.map(([key, label]) => h("option", { value: key, selected: key === value }, label)),
+  );
 }
 
 export function input(value, props = {}) {

@@ -29,7 +29,13 @@ export function parseBytes(text) {
 
 /** The shortest text that parseBytes reads as the same number. */
 export function exactBytes(count) {
-  for (const [unit, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["GiB", 2 ** 30], ["MiB", 2 ** 20]]) {
+  for (const [unit, size] of [
+    ["TB", 1e12],
+    ["GB", 1e9],
+    ["MB", 1e6],
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+  ]) {
     if (count >= size && count % (size / 100) === 0) return `${count / size} ${unit}`;
   }
   return String(count);
@@ -46,7 +52,7 @@ export function clock(seconds) {
 /** For people: "about 3 min", "20 s". */
 export function about(seconds) {
   if (!Number.isFinite(seconds)) return "";
-  if (seconds < 10) return "a few seconds";
+  if (seconds < 10) return "under 10 s";
   if (seconds < 90) return `${Math.ceil(seconds / 5) * 5} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
@@ -57,7 +63,12 @@ export function spent(ms) {
 }
 
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
-const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const TIME = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
 
 export function time(text) {
   return text ? TIME.format(new Date(text)) : "";

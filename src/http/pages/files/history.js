@@ -17,20 +17,44 @@ export function outcomeSign(outcome) {
 }
 
 export async function showHistory(main, station, search) {
-  const asked = Object.fromEntries(["find", "project", "outcome", "before"].map((name) => [name, search.get(name) ?? ""]));
+  const asked = Object.fromEntries(
+    ["find", "project", "outcome", "before"].map((name) => [name, search.get(name) ?? ""]),
+  );
   const [{ projects }, page] = await Promise.all([api.get("/projects"), load(asked)]);
   const results = h("div", { class: "results" });
   put(main, heading(T.history.title), filters(asked, projects), results);
-  put(results, page.fault ? h("p", { class: "empty" }, page.fault) : table(page.sessions));
-  put(results, [...results.childNodes], paging(asked, page));
-  return undefined;
+  put(results, page.fault ? h("p", { class: "empty" }, page.fault) : table(page.sessions), paging(asked, page));
+  let isLeft = false;
+  nameDevices(results, () => isLeft);
+  return () => (isLeft = true);
+}
+
+/** Sessions know a MAC; on a module a serial is printed. */
+async function nameDevices(results, isLeft) {
+  const links = [...results.querySelectorAll("a[data-mac]")];
+  const macs = [...new Set(links.map((link) => link.dataset.mac))];
+  await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      for (let mac = macs.shift(); mac && !isLeft(); mac = macs.shift()) {
+        const { device } = await api.get(`/devices/${mac}`, { quiet: true }).catch(() => ({}));
+        if (!device?.serial) continue;
+        for (const link of links.filter((one) => one.dataset.mac === mac)) {
+          link.textContent = device.serial;
+          link.title = format.mac(mac);
+        }
+      }
+    }),
+  );
 }
 
 async function load({ find, project, outcome, before }) {
   let mac;
   if (find) {
     // People type what they read: a serial, or a MAC in any form.
-    const id = find.trim().replace(/[:\-\s]/g, "").toLowerCase();
+    const id = find
+      .trim()
+      .replace(/[:\-\s]/g, "")
+      .toLowerCase();
     const found = await api.get(`/devices/${encodeURIComponent(id)}`).catch((problem) => {
       if (problem.status === 404 || problem.status === 400) return undefined;
       throw problem;
@@ -56,14 +80,33 @@ function filters(asked, projects) {
     go({ find: find.value.trim(), project: project.value, outcome: outcome.value });
   };
   for (const control of [project, outcome]) control.addEventListener("change", () => submit());
-  return h("form", { class: "filters", role: "search", on: { submit } }, field(T.history.search, find), field(T.history.project, project), field(T.history.outcome, outcome),
-    h("button", { type: "submit", class: "button main" }, T.history.find));
+  return h(
+    "form",
+    { class: "filters", role: "search", on: { submit } },
+    field(T.history.search, find),
+    field(T.history.project, project),
+    field(T.history.outcome, outcome),
+    h("button", { type: "submit", class: "button main" }, T.history.find),
+  );
 }
 
 function table(sessions) {
   if (!sessions.length) return h("p", { class: "empty" }, T.history.empty);
   const heads = [T.history.when, T.history.device, T.history.project, T.history.what, T.history.took, T.history.why];
-  return h("table", { class: "list" }, h("thead", {}, h("tr", {}, heads.map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, sessions.map(row)));
+  return h(
+    "table",
+    { class: "list" },
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        heads.map((name) => h("th", { scope: "col" }, name)),
+      ),
+    ),
+    h("tbody", {}, sessions.map(row)),
+  );
 }
 
 function row(session) {
@@ -71,16 +114,46 @@ function row(session) {
   const name = `${format.mac(session.mac)}`;
   const cells = [
     [T.history.when, format.moment(session.started_at)],
-    [T.history.device, [h("a", { href: `#/session/${session.session}` }, name), h("span", { class: "hint" }, [session.attempt > 1 && `${T.history.attempt} ${session.attempt}`, session.circuit, session.facts.jumper && `J ${session.facts.jumper}`].filter(Boolean).join(" · "))]],
+    [
+      T.history.device,
+      [
+        h("a", { href: `#/session/${session.session}`, data: { mac: session.mac } }, name),
+        h(
+          "span",
+          { class: "hint" },
+          [
+            session.attempt > 1 && `${T.history.attempt} ${session.attempt}`,
+            session.circuit,
+            session.facts.jumper && `J ${session.facts.jumper}`,
+          ]
+            .filter(Boolean)
+            .join(" · "),
+        ),
+      ],
+    ],
     [T.history.project, session.project],
     [T.history.what, outcomeSign(session.outcome)],
     [T.history.took, took === undefined ? "" : format.spent(took)],
-    [T.history.why, session.code ? [h("code", {}, session.code), " ", h("span", { class: "hint" }, session.advice ?? session.detail ?? "")] : ""],
+    [
+      T.history.why,
+      session.code
+        ? [h("code", {}, session.code), " ", h("span", { class: "hint" }, session.advice ?? session.detail ?? "")]
+        : "",
+    ],
   ];
-  return h("tr", { data: { state: session.outcome ?? "open" } }, cells.map(([label, cell]) => h("td", { data: { label } }, cell)));
+  return h(
+    "tr",
+    { data: { state: session.outcome ?? "open" } },
+    cells.map(([label, cell]) => h("td", { data: { label } }, cell)),
+  );
 }
 
 function paging(asked, page) {
   const older = page.sessions.length === PAGE && page.next_before;
-  return h("div", { class: "row paging" }, asked.before ? button(T.history.newest, () => go({ ...asked, before: "" })) : null, older ? button(T.history.older, () => go({ ...asked, before: page.next_before }), { kind: "main" }) : null);
+  return h(
+    "div",
+    { class: "row paging" },
+    asked.before ? button(T.history.newest, () => go({ ...asked, before: "" })) : null,
+    older ? button(T.history.older, () => go({ ...asked, before: page.next_before }), { kind: "main" }) : null,
+  );
 }

@@ -18,11 +18,23 @@ export async function showImages(main, station) {
   const work = h("ul", { class: "coming", "aria-label": T.images.work });
   const draw = async () => {
     const [{ images }, { projects }] = await Promise.all([api.get("/images"), api.get("/projects")]);
-    const users = (id) => projects.filter((project) => project.image === id || project.sizes?.some((size) => size.image === id)).map(({ name }) => name);
+    const users = (id) =>
+      projects
+        .filter((project) => project.image === id || project.sizes?.some((size) => size.image === id))
+        .map(({ name }) => name);
     const order = images.sort((a, b) => (b.added_at ?? "9").localeCompare(a.added_at ?? "9"));
-    put(list, order.length ? order.map((image) => card(image, users(image.id), draw)) : h("li", { class: "empty" }, T.images.empty));
+    put(
+      list,
+      order.length
+        ? order.map((image) => card(image, users(image.id), draw))
+        : h("li", { class: "empty" }, T.images.empty),
+    );
   };
-  const drawComing = () => put(coming, [...uploads].map((upload) => uploadRow(upload, draw, drawComing)));
+  const drawComing = () =>
+    put(
+      coming,
+      [...uploads].map((upload) => uploadRow(upload, draw, drawComing)),
+    );
   const jobs = jobWatch(work, draw);
   const take = (files, sum) => {
     for (const file of files) {
@@ -33,7 +45,15 @@ export async function showImages(main, station) {
     drawComing();
   };
   await draw();
-  put(main, heading(T.images.title), dropPlace(T.images.drop, T.images.hint, take), fetchForm(jobs.look), coming, work, list);
+  put(
+    main,
+    heading(T.images.title),
+    dropPlace(T.images.drop, T.images.hint, take),
+    fetchForm(jobs.look),
+    coming,
+    work,
+    list,
+  );
   drawComing();
   jobs.look();
   const stop = follow(station, ["image.", "project."], () => attempt(draw));
@@ -50,7 +70,20 @@ export function dropPlace(text, hint, take) {
     take([...chooser.files]);
     chooser.value = "";
   });
-  const place = h("div", { class: "drop" }, icon("upload"), h("p", {}, text, " ", button(T.images.choose, () => chooser.click(), { kind: "main" })), h("p", { class: "hint" }, hint), chooser);
+  const place = h(
+    "div",
+    { class: "drop" },
+    icon("upload"),
+    h(
+      "p",
+      {},
+      text,
+      " ",
+      button(T.images.choose, () => chooser.click(), { kind: "main" }),
+    ),
+    h("p", { class: "hint" }, hint),
+    chooser,
+  );
   const over = (is) => (event) => {
     event.preventDefault();
     place.classList.toggle("over", is);
@@ -67,7 +100,18 @@ export function dropPlace(text, hint, take) {
 function bar(part, label) {
   const inner = h("span");
   inner.style.setProperty("--part", part);
-  return h("span", { class: "bar", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(part * 100)) }, inner);
+  return h(
+    "span",
+    {
+      class: "bar",
+      role: "progressbar",
+      "aria-label": label,
+      "aria-valuemin": "0",
+      "aria-valuemax": "100",
+      "aria-valuenow": String(Math.round(part * 100)),
+    },
+    inner,
+  );
 }
 
 function uploadRow(upload, draw, drawComing) {
@@ -81,7 +125,10 @@ function uploadRow(upload, draw, drawComing) {
     progress.firstChild.style.setProperty("--part", part);
     progress.setAttribute("aria-valuenow", String(Math.round(part * 100)));
     const seconds = (Date.now() - upload.startedAt) / 1000;
-    const figures = upload.state === "uploading" ? `${format.bytes(upload.sent)} / ${format.bytes(file.size)} · ${format.rate(upload.sent / Math.max(seconds, 0.1))}` : "";
+    const figures =
+      upload.state === "uploading"
+        ? `${format.bytes(upload.sent)} / ${format.bytes(file.size)} · ${format.rate(upload.sent / Math.max(seconds, 0.1))}`
+        : "";
     write(words, [T.images[upload.state], figures, upload.detail].filter(Boolean).join(" · "));
     if (shown === upload.state) return;
     shown = upload.state;
@@ -94,8 +141,16 @@ function uploadRow(upload, draw, drawComing) {
       await upload.giveUp();
       forget();
     };
-    put(tools, shown === "uploading" || shown === "broken" ? button(T.images.pause, () => upload.pause()) : null, shown === "paused" ? button(T.images.resume, () => upload.run()) : null,
-      upload.isOver ? button(T.dialog.ok, forget) : shown === "looking" ? null : button(T.images.drop_it, stop, { kind: "danger" }));
+    put(
+      tools,
+      shown === "uploading" || shown === "broken" ? button(T.images.pause, () => upload.pause()) : null,
+      shown === "paused" ? button(T.images.resume, () => upload.run()) : null,
+      upload.isOver
+        ? button(T.dialog.ok, forget)
+        : shown === "looking"
+          ? null
+          : button(T.images.drop_it, stop, { kind: "danger" }),
+    );
     if (shown === "ready") attempt(draw).then(forget);
   };
   const node = h("li", { class: "card upload" }, h("strong", { class: "grow" }, file.name), progress, words, tools);
@@ -114,7 +169,18 @@ function fetchForm(look) {
     sum.value = "";
     look();
   };
-  return h("details", { class: "card" }, h("summary", {}, T.images.url), h("form", { class: "filters", on: { submit: send } }, field("URL", url, { wide: true }), field(T.images.sha256, sum, { wide: true }), h("button", { type: "submit", class: "button main" }, T.images.fetch)));
+  return h(
+    "details",
+    { class: "card" },
+    h("summary", {}, T.images.url),
+    h(
+      "form",
+      { class: "filters", on: { submit: send } },
+      field("URL", url, { wide: true }),
+      field(T.images.sha256, sum, { wide: true }),
+      h("button", { type: "submit", class: "button main" }, T.images.fetch),
+    ),
+  );
 }
 
 /** Work of the station that has not ended: asked for as long as there is any. */
@@ -137,7 +203,14 @@ function jobWatch(list, draw) {
 function jobRow(job) {
   const part = job.bytes_total ? job.bytes_done / job.bytes_total : 0;
   const cancel = () => attempt(() => api.post(`/jobs/${job.id}/cancel`));
-  return h("li", { class: "card upload" }, h("strong", { class: "grow" }, job.name), bar(part, job.name), h("span", { class: "hint" }, job.stage === "fetch" ? T.images.fetching : T.images.ingesting), button(T.images.cancel, cancel));
+  return h(
+    "li",
+    { class: "card upload" },
+    h("strong", { class: "grow" }, job.name),
+    bar(part, job.name),
+    h("span", { class: "hint" }, job.stage === "fetch" ? T.images.fetching : T.images.ingesting),
+    button(T.images.cancel, cancel),
+  );
 }
 
 function card(image, users, draw) {
@@ -147,14 +220,42 @@ function card(image, users, draw) {
   };
   const known = image.raw_size_bytes !== undefined;
   const form = image.kept?.form;
-  return h("li", { class: "card image", data: { state: image.state } },
-    h("header", {}, h("h2", {}, image.name), h("span", { class: `badge ${image.state === "ready" ? "good" : image.state === "damaged" ? "bad" : ""}` }, T.images[image.state] ?? image.state)),
+  return h(
+    "li",
+    { class: "card image", data: { state: image.state } },
+    h(
+      "header",
+      {},
+      h("h2", {}, image.name),
+      h(
+        "span",
+        { class: `badge ${image.state === "ready" ? "good" : image.state === "damaged" ? "bad" : ""}` },
+        T.images[image.state] ?? image.state,
+      ),
+    ),
     known ? partitions(image) : null,
-    h("p", { class: "hint" }, [known && `${T.images.raw} ${format.bytes(image.raw_size_bytes)}`, image.size_bytes && `${T.images.file} ${format.bytes(image.size_bytes)} ${image.compression ?? ""}`,
-      image.zero_bytes ? T.images.zeros(format.percent(image.zero_bytes, image.raw_size_bytes)) : "", form && T.images.transcoded(form.compression), image.added_at && `${T.images.added} ${format.moment(image.added_at)}`].filter(Boolean).join(" · ")),
+    h(
+      "p",
+      { class: "hint" },
+      [
+        known && `${T.images.raw} ${format.bytes(image.raw_size_bytes)}`,
+        image.size_bytes && `${T.images.file} ${format.bytes(image.size_bytes)} ${image.compression ?? ""}`,
+        image.zero_bytes ? T.images.zeros(format.percent(image.zero_bytes, image.raw_size_bytes)) : "",
+        form && T.images.transcoded(form.compression),
+        image.added_at && `${T.images.added} ${format.moment(image.added_at)}`,
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
     image.kept?.damage ? h("p", { class: "advice" }, image.kept.damage) : null,
     users.length ? h("p", {}, T.images.used(users.join(", "))) : null,
-    h("footer", { class: "row" }, h("code", { class: "grow", title: image.id }, format.digest(image.id)), button(T.images.remove, remove, { "aria-label": `${T.images.remove} ${image.name}` })));
+    h(
+      "footer",
+      { class: "row" },
+      h("code", { class: "grow", title: image.id }, format.digest(image.id)),
+      button(T.images.remove, remove, { "aria-label": `${T.images.remove} ${image.name}` }),
+    ),
+  );
 }
 
 /** What is where on the medium, to scale. */
@@ -167,5 +268,13 @@ function partitions(image) {
     node.style.setProperty("--part", size / image.raw_size_bytes);
     return node;
   };
-  return h("div", { class: "partitions", role: "img", "aria-label": found.map(({ index, size_bytes: size }) => `p${index} ${format.bytes(size)}`).join(", ") }, found.map(part));
+  return h(
+    "div",
+    {
+      class: "partitions",
+      role: "img",
+      "aria-label": found.map(({ index, size_bytes: size }) => `p${index} ${format.bytes(size)}`).join(", "),
+    },
+    found.map(part),
+  );
 }

@@ -15,7 +15,9 @@ export class Line {
   #find = "";
   #grid = h("ul", { class: "tiles", "aria-label": T.line.devices });
   #empty = h("div", { class: "empty" });
-  #figures = Object.fromEntries(["passed", "failed", "running", "yield"].map((name) => [name, h("span", { class: "figure" })]));
+  #figures = Object.fromEntries(
+    ["passed", "failed", "running", "yield"].map((name) => [name, h("span", { class: "figure" })]),
+  );
   #remarks = Object.fromEntries(["failed", "yield"].map((name) => [name, h("span", { class: "remark" })]));
   #chips = new Map();
 
@@ -25,7 +27,14 @@ export class Line {
 
   show(main) {
     const wall = document.documentElement.classList.contains("wall");
-    put(main, h("h1", { class: "unseen" }, T.line.title), this.#summary(), h("div", { class: "toolbar" }, this.#filters(), this.#search(), this.#tools(wall)), this.#grid, this.#empty);
+    put(
+      main,
+      h("h1", { class: "unseen" }, T.line.title),
+      this.#summary(),
+      h("div", { class: "toolbar" }, this.#filters(), this.#search(), this.#tools(wall)),
+      this.#grid,
+      this.#empty,
+    );
     const { floor } = this.station;
     const change = ({ detail }) => this.#update(detail);
     const others = () => this.#count();
@@ -39,14 +48,34 @@ export class Line {
   }
 
   #summary() {
-    const figure = (name) => h("div", { class: "count", data: { count: name } }, h("dt", {}, name === "running" ? icon("working") : name === "yield" ? null : icon(name), T.line[name]), h("dd", {}, this.#figures[name], this.#remarks[name]));
-    return h("dl", { class: "summary", "aria-label": T.line.today }, ["passed", "failed", "running", "yield"].map(figure));
+    const figure = (name) =>
+      h(
+        "div",
+        { class: "count", data: { count: name } },
+        h("dt", {}, name === "running" ? icon("working") : name === "yield" ? null : icon(name), T.line[name]),
+        h("dd", {}, this.#figures[name], this.#remarks[name]),
+      );
+    return h(
+      "dl",
+      { class: "summary", "aria-label": T.line.today },
+      ["passed", "failed", "running", "yield"].map(figure),
+    );
   }
 
   #filters() {
     const chip = (name) => {
       const count = h("span", { class: "chip-count" });
-      const node = h("button", { type: "button", class: "chip", "aria-pressed": name === this.#filter ? "true" : "false", on: { click: () => this.#choose(name) } }, T.line[name], count);
+      const node = h(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "aria-pressed": name === this.#filter ? "true" : "false",
+          on: { click: () => this.#choose(name) },
+        },
+        T.line[name],
+        count,
+      );
       this.#chips.set(name, { node, count });
       return node;
     };
@@ -58,13 +87,24 @@ export class Line {
       this.#find = target.value.trim().toLowerCase().replaceAll(":", "");
       this.#place();
     };
-    return h("label", { class: "search" }, icon("search"), h("span", { class: "unseen" }, T.line.find), h("input", { type: "search", placeholder: T.line.findHint, value: this.#find, on: { input: hear } }));
+    return h(
+      "label",
+      { class: "search" },
+      icon("search"),
+      h("span", { class: "unseen" }, T.line.find),
+      h("input", { type: "search", placeholder: T.line.findHint, value: this.#find, on: { input: hear } }),
+    );
   }
 
   #tools(wall) {
     const clear = () => this.station.floor.clearFinished();
     const turn = () => location.assign(`${wall ? location.pathname : "?wall"}#/line`);
-    return h("div", { class: "tools" }, button(T.line.clear, clear), signButton(wall ? "close" : "wall", wall ? T.line.leaveWall : T.line.wall, turn));
+    return h(
+      "div",
+      { class: "tools" },
+      button(T.line.clear, clear),
+      signButton(wall ? "close" : "wall", wall ? T.line.leaveWall : T.line.wall, turn),
+    );
   }
 
   #choose(filter) {
@@ -104,7 +144,9 @@ export class Line {
   #place() {
     const { devices } = this.station.floor;
     const now = Date.now();
-    const order = [...this.#tiles.keys()].sort((a, b) => format.byName(this.#tiles.get(a).place, this.#tiles.get(b).place));
+    const order = [...this.#tiles.keys()].sort((a, b) =>
+      format.byName(this.#tiles.get(a).place, this.#tiles.get(b).place),
+    );
     for (const [at, mac] of order.entries()) {
       const { node } = this.#tiles.get(mac);
       node.hidden = !this.#takes(devices.get(mac), now);
@@ -114,8 +156,12 @@ export class Line {
   }
 
   #takes(device, now) {
-    const text = [device.mac, device.serial, device.serial8, device.board, device.circuit, device.project].join(" ").toLowerCase();
-    return (this.#filter === "all" || groupOf(device, now) === this.#filter) && (!this.#find || text.includes(this.#find));
+    const text = [device.mac, device.serial, device.serial8, device.board, device.circuit, device.project]
+      .join(" ")
+      .toLowerCase();
+    return (
+      (this.#filter === "all" || groupOf(device, now) === this.#filter) && (!this.#find || text.includes(this.#find))
+    );
   }
 
   #count() {
@@ -150,7 +196,12 @@ export class Line {
     if (this.#empty.dataset.reason === reason) return;
     this.#empty.dataset.reason = reason;
     if (reason === "match") put(this.#empty, h("p", {}, T.line.noMatch));
-    else if (reason === "project") put(this.#empty, h("p", {}, T.line.noProject), h("a", { class: "button main", href: "#/projects" }, T.line.goProjects));
+    else if (reason === "project")
+      put(
+        this.#empty,
+        h("p", {}, T.line.noProject),
+        h("a", { class: "button main", href: "#/projects" }, T.line.goProjects),
+      );
     else put(this.#empty, h("p", {}, T.line.empty), h("p", { class: "hint" }, T.line.emptyHint));
   }
 }

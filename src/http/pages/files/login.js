@@ -34,11 +34,29 @@ function ask() {
         dialog.close();
       } catch (problem) {
         const wrong = problem.status === 401 || problem.code === "bad_token";
-        write(fault, problem.status === 404 || problem.code === "forbidden" ? T.login.none : wrong ? T.login.wrong : problem.message);
+        write(
+          fault,
+          problem.status === 404 || problem.code === "forbidden"
+            ? T.login.none
+            : wrong
+              ? T.login.wrong
+              : problem.message,
+        );
       }
     };
-    const form = h("form", { on: { submit: send } }, h("p", {}, T.login.lead), field(T.login.token, token, { wide: true }), fault,
-      h("div", { class: "row" }, h("button", { type: "submit", class: "button main" }, T.login.go), button(T.login.cancel, () => dialog.close())));
+    const form = h(
+      "form",
+      { on: { submit: send } },
+      h("p", {}, T.login.lead),
+      field(T.login.token, token, { wide: true }),
+      fault,
+      h(
+        "div",
+        { class: "row" },
+        h("button", { type: "submit", class: "button main" }, T.login.go),
+        button(T.login.cancel, () => dialog.close()),
+      ),
+    );
     const dialog = openDialog(T.login.title, form, { close: () => resolve(taken), kind: "small" });
     token.focus();
   });

@@ -13,7 +13,10 @@ const FIELDS = ["name", "image", "storage", "again", "sizes", "firmware", "scrip
 export async function showProject(main, station, id) {
   const isNew = id === "new";
   const [{ images }, { firmware }, { scripts }, found] = await Promise.all([
-    api.get("/images"), api.get("/firmware"), api.get("/scripts"), isNew ? { project: {} } : api.get(`/projects/${id}`),
+    api.get("/images"),
+    api.get("/firmware"),
+    api.get("/scripts"),
+    isNew ? { project: {} } : api.get(`/projects/${id}`),
   ]);
   const editor = new Editor(main, found.project, { images, firmware, scripts });
   editor.draw();
@@ -35,12 +38,33 @@ class Editor {
     this.faults = h("div", { class: "faults", role: "alert" });
     this.activeNow = check(T.project.activeNow, false);
     const save = h("button", { type: "submit", class: "button main" }, this.isNew ? T.project.create : T.project.save);
-    const node = h("form", { class: "editor", novalidate: true, on: { submit: (event) => this.#submit(event) } }, this.faults, this.form.node,
+    const node = h(
+      "form",
+      { class: "editor", novalidate: true, on: { submit: (event) => this.#submit(event) } },
+      this.faults,
+      this.form.node,
       this.isNew ? this.activeNow.node : null,
-      h("footer", { class: "row sticky" }, save, h("a", { class: "button", href: "#/projects" }, T.project.cancel), h("span", { class: "grow" }), this.isNew ? null : button(T.project.remove, () => this.#remove(), { kind: "danger" })));
+      h(
+        "footer",
+        { class: "row sticky" },
+        save,
+        h("a", { class: "button", href: "#/projects" }, T.project.cancel),
+        h("span", { class: "grow" }),
+        this.isNew ? null : button(T.project.remove, () => this.#remove(), { kind: "danger" }),
+      ),
+    );
     this.node = node;
     const title = this.isNew ? T.project.new : T.project.edit(this.project.name);
-    put(this.main, heading(title, this.isNew ? null : h("span", { class: "hint" }, `${this.project.id} · ${T.project.revision(this.project.revision)}`)), node);
+    put(
+      this.main,
+      heading(
+        title,
+        this.isNew
+          ? null
+          : h("span", { class: "hint" }, `${this.project.id} · ${T.project.revision(this.project.revision)}`),
+      ),
+      node,
+    );
     this.#began = JSON.stringify(this.form.read());
   }
 
@@ -59,7 +83,9 @@ class Editor {
 
   async #send(wanted, revision) {
     try {
-      const answer = this.isNew ? await api.post("/projects", created(wanted, this.activeNow.box.checked)) : await api.patch(`/projects/${this.project.id}`, wanted, { revision });
+      const answer = this.isNew
+        ? await api.post("/projects", created(wanted, this.activeNow.box.checked))
+        : await api.patch(`/projects/${this.project.id}`, wanted, { revision });
       toast(T.project.saved);
       this.#began = JSON.stringify(this.form.read());
       if (this.isNew) location.hash = `#/project/${answer.project.id}`;
@@ -73,7 +99,11 @@ class Editor {
 
   #fault(problem) {
     const left = showFaults(this.node, problem);
-    put(this.faults, h("p", {}, h("strong", {}, T.project.fix)), left.map((text) => h("p", {}, text)));
+    put(
+      this.faults,
+      h("p", {}, h("strong", {}, T.project.fix)),
+      left.map((text) => h("p", {}, text)),
+    );
     if (left.length) this.faults.scrollIntoView({ block: "nearest" });
   }
 
@@ -81,10 +111,29 @@ class Editor {
   async #conflict(wanted) {
     const { project: theirs } = await api.get(`/projects/${this.project.id}`);
     const now = projectForm(theirs, this.shelves).read();
-    const text = (value) => (value === null || value === "" ? T.project.nothing : typeof value === "string" ? value : JSON.stringify(value));
+    const text = (value) =>
+      value === null || value === "" ? T.project.nothing : typeof value === "string" ? value : JSON.stringify(value);
     const rows = FIELDS.filter((name) => JSON.stringify(now[name]) !== JSON.stringify(wanted[name]));
-    const table = h("table", {}, h("thead", {}, h("tr", {}, [T.project.field, T.project.mine, T.project.theirs].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, rows.map((name) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, text(wanted[name])), h("td", {}, text(now[name]))))));
+    const table = h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          [T.project.field, T.project.mine, T.project.theirs].map((name) => h("th", { scope: "col" }, name)),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((name) =>
+          h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, text(wanted[name])), h("td", {}, text(now[name]))),
+        ),
+      ),
+    );
     const take = () => {
       this.project = theirs;
       dialog.close();
@@ -94,9 +143,19 @@ class Editor {
       dialog.close();
       this.#send(wanted, theirs.revision);
     };
-    const dialog = openDialog(T.project.conflict, [h("p", {}, T.project.conflictText(this.project.revision, theirs.revision)), h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": T.project.conflict }, table)], {
-      actions: [button(T.project.takeTheirs, take, { kind: "main" }), button(T.project.keepMine, keep, { kind: "danger" })],
-    });
+    const dialog = openDialog(
+      T.project.conflict,
+      [
+        h("p", {}, T.project.conflictText(this.project.revision, theirs.revision)),
+        h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": T.project.conflict }, table),
+      ],
+      {
+        actions: [
+          button(T.project.takeTheirs, take, { kind: "main" }),
+          button(T.project.keepMine, keep, { kind: "danger" }),
+        ],
+      },
+    );
   }
 
   async #remove() {

@@ -33,12 +33,26 @@ export async function showProjects(main, station) {
     const [{ projects }, { images }] = await Promise.all([api.get("/projects"), api.get("/images")]);
     const names = new Map(images.map((image) => [image.id, image.name]));
     const order = projects.sort((a, b) => Number(b.active) - Number(a.active) || format.byName(a.name, b.name));
-    if (order.length) put(list, order.map((project) => card(project, names, station, draw)));
-    else put(list, h("li", { class: "empty" }, h("p", {}, T.projects.empty), h("p", { class: "hint" }, T.projects.emptyHint)));
+    if (order.length)
+      put(
+        list,
+        order.map((project) => card(project, names, station, draw)),
+      );
+    else
+      put(
+        list,
+        h("li", { class: "empty" }, h("p", {}, T.projects.empty), h("p", { class: "hint" }, T.projects.emptyHint)),
+      );
   };
   await draw();
-  put(main, heading(T.projects.title, h("a", { class: "button main", href: "#/project/new" }, icon("plus"), T.projects.create)), list);
-  return follow(station, ["project.", "device.provisioned", "device.failed", "device.interrupted", "image."], () => attempt(draw));
+  put(
+    main,
+    heading(T.projects.title, h("a", { class: "button main", href: "#/project/new" }, icon("plus"), T.projects.create)),
+    list,
+  );
+  return follow(station, ["project.", "device.provisioned", "device.failed", "device.interrupted", "image."], () =>
+    attempt(draw),
+  );
 }
 
 function card(project, names, station, draw) {
@@ -49,11 +63,54 @@ function card(project, names, station, draw) {
   };
   const counts = station.today.counts(project.id);
   const scripts = (project.scripts?.preinstall?.length ?? 0) + (project.scripts?.postinstall?.length ?? 0);
-  const extras = [project.sizes && T.projects.bySize(project.sizes.length), project.firmware && T.projects.firmware, scripts && T.projects.scripts(scripts)].filter(Boolean);
-  return h("li", { class: "card project", data: { active: String(project.active), project: project.id } },
-    h("header", {}, h("h2", {}, h("a", { href: `#/project/${project.id}` }, project.name)),
-      h("span", { class: `badge ${project.active ? "good" : ""}` }, project.active ? T.projects.active : T.projects.inactive)),
-    h("p", { class: "what" }, names.get(project.image) ?? T.projects.missing, extras.length ? h("span", { class: "hint" }, ` + ${extras.join(", ")}`) : null),
-    h("p", { class: "counts" }, counts.judged ? [h("strong", {}, String(counts.passed)), ` ${T.line.passed.toLowerCase()} · `, h("strong", {}, String(counts.judged - counts.passed)), ` ${T.line.failed.toLowerCase()} · `, T.projects.yieldOf(format.percent(counts.passed, counts.judged))] : T.projects.noneToday),
-    h("footer", { class: "row" }, button(project.active ? T.projects.deactivate : T.projects.activate, turn, { kind: project.active ? "" : "main" }), h("a", { class: "button", href: `#/project/${project.id}`, "aria-label": `${T.projects.edit} ${project.name}` }, T.projects.edit)));
+  const extras = [
+    project.sizes && T.projects.bySize(project.sizes.length),
+    project.firmware && T.projects.firmware,
+    scripts && T.projects.scripts(scripts),
+  ].filter(Boolean);
+  return h(
+    "li",
+    { class: "card project", data: { active: String(project.active), project: project.id } },
+    h(
+      "header",
+      {},
+      h("h2", {}, h("a", { href: `#/project/${project.id}` }, project.name)),
+      h(
+        "span",
+        { class: `badge ${project.active ? "good" : ""}` },
+        project.active ? T.projects.active : T.projects.inactive,
+      ),
+    ),
+    h(
+      "p",
+      { class: "what" },
+      names.get(project.image) ?? T.projects.missing,
+      extras.length ? h("span", { class: "hint" }, ` + ${extras.join(", ")}`) : null,
+    ),
+    h(
+      "p",
+      { class: "counts" },
+      counts.judged
+        ? [
+            h("strong", {}, String(counts.passed)),
+            ` ${T.line.passed.toLowerCase()} · `,
+            h("strong", {}, String(counts.judged - counts.passed)),
+            ` ${T.line.failed.toLowerCase()} · `,
+            T.projects.yieldOf(format.percent(counts.passed, counts.judged)),
+          ]
+        : T.projects.noneToday,
+    ),
+    h(
+      "footer",
+      { class: "row" },
+      button(project.active ? T.projects.deactivate : T.projects.activate, turn, {
+        kind: project.active ? "" : "main",
+      }),
+      h(
+        "a",
+        { class: "button", href: `#/project/${project.id}`, "aria-label": `${T.projects.edit} ${project.name}` },
+        T.projects.edit,
+      ),
+    ),
+  );
 }

@@ -26,8 +26,16 @@ export class RuleEditor {
     this.#adder.setAttribute("aria-label", T.rules.addCondition);
     this.title = h("h2", {});
     this.verdict = h("p", { class: "verdict", role: "status" });
-    this.node = h("li", { class: "card rule" }, h("header", {}, this.title, tools),
-      h("div", { class: "fields" }, field(T.rules.project, this.project), field(T.rules.name, this.name)), this.#rows, this.#adder, this.verdict, h("span", { class: "fault" }));
+    this.node = h(
+      "li",
+      { class: "card rule" },
+      h("header", {}, this.title, tools),
+      h("div", { class: "fields" }, field(T.rules.project, this.project), field(T.rules.name, this.name)),
+      this.#rows,
+      this.#adder,
+      this.verdict,
+      h("span", { class: "fault" }),
+    );
     this.#drawAdder();
   }
 
@@ -41,7 +49,11 @@ export class RuleEditor {
 
   #drawAdder() {
     const free = CONDITIONS.filter((what) => !this.#conditions.has(what));
-    put(this.#adder, h("option", { value: "" }, T.rules.addCondition), free.map((what) => h("option", { value: what }, T.rules.field[what])));
+    put(
+      this.#adder,
+      h("option", { value: "" }, T.rules.addCondition),
+      free.map((what) => h("option", { value: what }, T.rules.field[what])),
+    );
     this.#adder.value = "";
     this.#adder.hidden = free.length === 0;
     this.node?.classList.toggle("always", this.#conditions.size === 0);
@@ -62,7 +74,12 @@ export class RuleEditor {
       this.#drawAdder();
       this.hear();
     };
-    condition.node = h("div", { class: "condition" }, condition.controls, signButton("close", T.rules.removeCondition(T.rules.field[what]), remove));
+    condition.node = h(
+      "div",
+      { class: "condition" },
+      condition.controls,
+      signButton("close", T.rules.removeCondition(T.rules.field[what]), remove),
+    );
     this.#conditions.set(what, condition);
     this.#rows.append(condition.node);
   }
@@ -78,27 +95,49 @@ export class RuleEditor {
     if (!judged) return put(this.verdict);
     delete this.verdict.dataset.holds;
     this.verdict.dataset.holds = judged.holds;
-    const value = (known) => (known === null ? T.rules.unknown : typeof known === "object" ? JSON.stringify(known) : String(known));
-    const why = judged.conditions.filter(({ holds }) => holds !== "yes").map(({ field: what, wanted, known }) => `${T.rules.field[what]} ${T.rules.known} ${value(known)}, ${T.rules.wanted} ${value(wanted)}`);
-    return put(this.verdict, h("strong", {}, T.rules.holds[judged.holds]), judged.active ? null : ` (${T.rules.inactive})`, why.length ? ` – ${why.join("; ")}` : null);
+    const value = (known) =>
+      known === null ? T.rules.unknown : typeof known === "object" ? JSON.stringify(known) : String(known);
+    const why = judged.conditions
+      .filter(({ holds }) => holds !== "yes")
+      .map(
+        ({ field: what, wanted, known }) =>
+          `${T.rules.field[what]} ${T.rules.known} ${value(known)}, ${T.rules.wanted} ${value(wanted)}`,
+      );
+    return put(
+      this.verdict,
+      h("strong", {}, T.rules.holds[judged.holds]),
+      judged.active ? null : ` (${T.rules.inactive})`,
+      why.length ? ` – ${why.join("; ")}` : null,
+    );
   }
 }
 
 function list(what, value, hear) {
   const control = input(value.join(", "), { on: { input: hear } });
-  return { controls: field(T.rules.field[what], control, { hint: T.rules.hint[what] }), read: () => words(control.value) };
+  return {
+    controls: field(T.rules.field[what], control, { hint: T.rules.hint[what] }),
+    read: () => words(control.value),
+  };
 }
 
 function bounds(what, value, hear) {
   const isBytes = what === "storage_bytes";
   const shown = (number) => (number === undefined ? "" : isBytes ? exactBytes(number) : String(number));
-  const [min, max] = [input(shown(value.min), { on: { input: hear } }), input(shown(value.max), { on: { input: hear } })];
+  const [min, max] = [
+    input(shown(value.min), { on: { input: hear } }),
+    input(shown(value.max), { on: { input: hear } }),
+  ];
   const read = (control) => {
     const text = control.value.trim();
     if (!text) return undefined;
     const number = isBytes ? parseBytes(text) : Number(text);
     return Number.isNaN(number) ? text : number;
   };
-  const controls = h("div", { class: "bounds" }, field(`${T.rules.field[what]} ${T.rules.min}`, min, { hint: T.rules.hint[what] }), field(`${T.rules.field[what]} ${T.rules.max}`, max));
+  const controls = h(
+    "div",
+    { class: "bounds" },
+    field(`${T.rules.field[what]} ${T.rules.min}`, min, { hint: T.rules.hint[what] }),
+    field(`${T.rules.field[what]} ${T.rules.max}`, max),
+  );
   return { controls, read: () => JSON.parse(JSON.stringify({ min: read(min), max: read(max) })) };
 }

@@ -54,15 +54,38 @@ class Rules {
   #draw() {
     if (this.editor) return;
     const add = button(T.rules.add, () => this.#addNew(), { sign: "plus" });
-    this.editor = h("form", { class: "editor", novalidate: true, on: { submit: (event) => this.#save(event) } }, this.faults, this.list, add,
-      h("footer", { class: "row sticky" }, h("button", { type: "submit", class: "button main" }, T.rules.save), button(T.rules.reset, () => attempt(() => this.load())), this.state));
+    this.editor = h(
+      "form",
+      { class: "editor", novalidate: true, on: { submit: (event) => this.#save(event) } },
+      this.faults,
+      this.list,
+      add,
+      h(
+        "footer",
+        { class: "row sticky" },
+        h("button", { type: "submit", class: "button main" }, T.rules.save),
+        button(T.rules.reset, () => attempt(() => this.load())),
+        this.state,
+      ),
+    );
     this.trial = trial((asked) => this.#test(asked), this.result);
-    put(this.main, heading(T.rules.title), h("p", { class: "lead" }, T.rules.lead), h("div", { class: "beside" }, this.editor, this.trial));
+    put(
+      this.main,
+      heading(T.rules.title),
+      h("p", { class: "lead" }, T.rules.lead),
+      h("div", { class: "beside" }, this.editor, this.trial),
+    );
   }
 
   #add(rule) {
     const find = () => this.#editors.indexOf(editor);
-    const tools = h("span", { class: "row" }, signButton("up", T.rules.up, () => this.#move(find(), -1)), signButton("down", T.rules.down, () => this.#move(find(), 1)), signButton("close", T.rules.remove, () => this.#remove(find())));
+    const tools = h(
+      "span",
+      { class: "row" },
+      signButton("up", T.rules.up, () => this.#move(find(), -1)),
+      signButton("down", T.rules.down, () => this.#move(find(), 1)),
+      signButton("close", T.rules.remove, () => this.#remove(find())),
+    );
     const editor = new RuleEditor(rule, this.projects, () => this.#changed(), tools);
     this.#editors.push(editor);
   }
@@ -93,7 +116,10 @@ class Rules {
 
   #place() {
     this.#editors.forEach((editor, at) => editor.place(at));
-    put(this.list, this.#editors.length ? this.#editors.map((editor) => editor.node) : h("li", { class: "empty" }, T.rules.empty));
+    put(
+      this.list,
+      this.#editors.length ? this.#editors.map((editor) => editor.node) : h("li", { class: "empty" }, T.rules.empty),
+    );
     write(this.state, this.isDirty() ? T.rules.unsaved : "");
   }
 
@@ -119,7 +145,10 @@ class Rules {
   }
 
   #fault(problem) {
-    put(this.faults, showFaults(this.editor, problem).map((text) => h("p", {}, text)));
+    put(
+      this.faults,
+      showFaults(this.editor, problem).map((text) => h("p", {}, text)),
+    );
   }
 
   async #test(asked) {
@@ -128,10 +157,19 @@ class Rules {
     try {
       const answer = await api.post("/rules/test", { ...asked, rules: this.read() });
       this.#editors.forEach((editor, at) => editor.show(answer.rules[at]));
-      put(this.result, h("p", { class: "choice", data: { by: answer.choice.by } }, said(answer.choice)), answer.refusal ? h("p", { class: "hint" }, T.rules.held(answer.refusal.detail)) : null);
+      put(
+        this.result,
+        h("p", { class: "choice", data: { by: answer.choice.by } }, said(answer.choice)),
+        answer.refusal ? h("p", { class: "hint" }, T.rules.held(answer.refusal.detail)) : null,
+      );
     } catch (problem) {
-      const left = problem.errors.some(({ pointer }) => pointer.startsWith("/params/rules")) ? showFaults(this.editor, problem) : showFaults(this.trial, problem);
-      put(this.result, left.map((text) => h("p", { class: "fault" }, text)));
+      const left = problem.errors.some(({ pointer }) => pointer.startsWith("/params/rules"))
+        ? showFaults(this.editor, problem)
+        : showFaults(this.trial, problem);
+      put(
+        this.result,
+        left.map((text) => h("p", { class: "fault" }, text)),
+      );
     }
   }
 }
@@ -145,15 +183,39 @@ function said(choice) {
 }
 
 function trial(test, result) {
-  const controls = { device: input("", { required: true, placeholder: "dc:a6:32:01:02:03" }), serial: input(""), revision: input("", { placeholder: "c03140" }), storage_bytes: input("", { placeholder: "8 GB" }), jumper: input("", { placeholder: "010" }), circuit: input("") };
-  const labels = { device: T.device.mac, serial: T.rules.field.serial, revision: T.rules.field.revision, storage_bytes: T.rules.storage, jumper: T.rules.field.jumper, circuit: T.rules.field.circuit };
+  const controls = {
+    device: input("", { required: true, placeholder: "dc:a6:32:01:02:03" }),
+    serial: input(""),
+    revision: input("", { placeholder: "c03140" }),
+    storage_bytes: input("", { placeholder: "8 GB" }),
+    jumper: input("", { placeholder: "010" }),
+    circuit: input(""),
+  };
+  const labels = {
+    device: T.device.mac,
+    serial: T.rules.field.serial,
+    revision: T.rules.field.revision,
+    storage_bytes: T.rules.storage,
+    jumper: T.rules.field.jumper,
+    circuit: T.rules.field.circuit,
+  };
   const ask = (event) => {
     event.preventDefault();
-    const given = Object.entries(controls).map(([name, control]) => [name, control.value.trim()]).filter(([, value]) => value);
+    const given = Object.entries(controls)
+      .map(([name, control]) => [name, control.value.trim()])
+      .filter(([, value]) => value);
     const asked = Object.fromEntries(given);
-    if (asked.storage_bytes && !Number.isNaN(parseBytes(asked.storage_bytes))) asked.storage_bytes = parseBytes(asked.storage_bytes);
+    if (asked.storage_bytes && !Number.isNaN(parseBytes(asked.storage_bytes)))
+      asked.storage_bytes = parseBytes(asked.storage_bytes);
     test(asked);
   };
-  return h("form", { class: "card trial", novalidate: true, on: { submit: ask } }, h("h2", {}, T.rules.try), h("p", { class: "hint" }, T.rules.tryLead),
-    Object.entries(controls).map(([name, control]) => field(labels[name], control, { pointer: `/${name}` })), h("button", { type: "submit", class: "button main" }, T.rules.test), result);
+  return h(
+    "form",
+    { class: "card trial", novalidate: true, on: { submit: ask } },
+    h("h2", {}, T.rules.try),
+    h("p", { class: "hint" }, T.rules.tryLead),
+    Object.entries(controls).map(([name, control]) => field(labels[name], control, { pointer: `/${name}` })),
+    h("button", { type: "submit", class: "button main" }, T.rules.test),
+    result,
+  );
 }

@@ -27,7 +27,15 @@ export async function showStation(main, station) {
   const drawNews = () => put(news, recent.length ? recent.map(line) : h("li", { class: "hint" }, T.station.noNews));
   await draw();
   drawNews();
-  put(main, heading(T.station.title), alarms, bus, known, h("section", {}, h("h2", {}, T.station.who), await account()), h("section", {}, h("h2", {}, T.station.news), news));
+  put(
+    main,
+    heading(T.station.title),
+    alarms,
+    bus,
+    known,
+    h("section", {}, h("h2", {}, T.station.who), await account()),
+    h("section", {}, h("h2", {}, T.station.news), news),
+  );
   const timer = setInterval(() => attempt(draw), 5000);
   const hear = ({ detail: { event } }) => {
     if (!event || Number(event.sequence) <= Number(recent[0]?.sequence ?? 0)) return;
@@ -45,40 +53,101 @@ export async function showStation(main, station) {
 
 function alarmList(alarms) {
   if (alarms.size === 0) return h("p", { class: "fine" }, icon("passed"), T.station.noAlarms);
-  return h("ul", { class: "plain alarms" }, [...alarms].map(([code, detail]) => h("li", {}, icon("bell"), h("code", {}, code), h("span", {}, typeof detail === "string" ? detail : JSON.stringify(detail)))));
+  return h(
+    "ul",
+    { class: "plain alarms" },
+    [...alarms].map(([code, detail]) =>
+      h(
+        "li",
+        {},
+        icon("bell"),
+        h("code", {}, code),
+        h("span", {}, typeof detail === "string" ? detail : JSON.stringify(detail)),
+      ),
+    ),
+  );
 }
 
 /** Sinks as a list, or by their names: stations tell more of them as they grow. */
 function busList(sinks) {
   const list = Array.isArray(sinks) ? sinks : Object.entries(sinks ?? {}).map(([name, sink]) => ({ name, ...sink }));
   if (!list.length) return h("p", { class: "hint" }, T.station.noBus);
-  return h("ul", { class: "cards" }, list.map((sink) => {
-    const connected = sink.connected ?? (sink.state === undefined ? undefined : sink.state === "connected" || sink.state === "up");
-    const backlog = sink.backlog ?? sink.behind;
-    const parked = sink.dead_letters ?? sink.deadlettered;
-    const count = typeof parked === "object" ? parked?.length : parked;
-    return h("li", { class: "card sink" }, h("header", {}, h("h2", {}, sink.name ?? sink.sink ?? T.station.sink),
-      connected === undefined ? null : h("span", { class: `badge ${connected ? "good" : "bad"}` }, connected ? T.station.connected : T.station.disconnected)),
-    backlog === undefined ? null : h("p", { class: "figure" }, T.station.backlog(Number(backlog))), count ? h("p", { class: "advice" }, T.station.dead(count)) : null,
-    sink.detail || sink.error ? h("p", { class: "hint" }, sink.detail ?? sink.error) : null);
-  }));
+  return h(
+    "ul",
+    { class: "cards" },
+    list.map((sink) => {
+      const connected =
+        sink.connected ?? (sink.state === undefined ? undefined : sink.state === "connected" || sink.state === "up");
+      const backlog = sink.backlog ?? sink.behind;
+      const parked = sink.dead_letters ?? sink.deadlettered;
+      const count = typeof parked === "object" ? parked?.length : parked;
+      return h(
+        "li",
+        { class: "card sink" },
+        h(
+          "header",
+          {},
+          h("h2", {}, sink.name ?? sink.sink ?? T.station.sink),
+          connected === undefined
+            ? null
+            : h(
+                "span",
+                { class: `badge ${connected ? "good" : "bad"}` },
+                connected ? T.station.connected : T.station.disconnected,
+              ),
+        ),
+        backlog === undefined ? null : h("p", { class: "figure" }, T.station.backlog(Number(backlog))),
+        count ? h("p", { class: "advice" }, T.station.dead(count)) : null,
+        sink.detail || sink.error ? h("p", { class: "hint" }, sink.detail ?? sink.error) : null,
+      );
+    }),
+  );
 }
 
 function stationFacts(info) {
-  return facts([[T.station.title, info.station], [T.station.version, info.version], [T.station.open, String(info.open_sessions ?? "")], [T.station.active, (info.active_projects ?? []).join(", ") || T.common.none],
-    [T.station.projects, String(info.projects ?? "")], [T.station.images, String(info.images ?? "")], [T.station.firmware, String(info.firmware ?? "")], [T.station.rules, String(info.rules ?? "")]]);
+  return facts([
+    [T.station.title, info.station],
+    [T.station.version, info.version],
+    [T.station.open, String(info.open_sessions ?? "")],
+    [T.station.active, (info.active_projects ?? []).join(", ") || T.common.none],
+    [T.station.projects, String(info.projects ?? "")],
+    [T.station.images, String(info.images ?? "")],
+    [T.station.firmware, String(info.firmware ?? "")],
+    [T.station.rules, String(info.rules ?? "")],
+  ]);
 }
 
 async function account() {
   const who = await whoAmI();
-  if (!who?.role) return h("p", { class: "row" }, h("span", {}, T.station.anyone), who ? button(T.station.login, () => askForToken({ status: 401 })) : null);
-  return h("p", { class: "row" }, h("strong", {}, who.name ?? ""), h("span", { class: "badge" }, who.role), who.name ? button(T.station.logout, logOut) : null);
+  if (!who?.role)
+    return h(
+      "p",
+      { class: "row" },
+      h("span", {}, T.station.anyone),
+      who ? button(T.station.login, () => askForToken({ status: 401 })) : null,
+    );
+  return h(
+    "p",
+    { class: "row" },
+    h("strong", {}, who.name ?? ""),
+    h("span", { class: "badge" }, who.role),
+    who.name ? button(T.station.logout, logOut) : null,
+  );
 }
 
 function line(event) {
   const name = nameOf(event);
   const { data } = event;
   const about = data.mac ? format.mac(data.mac) : (data.name ?? data.project?.id ?? data.code ?? event.subject);
-  const more = [typeof data.project === "string" && data.project, data.step, data.code, data.status].filter((text) => text && text !== about).join(" · ");
-  return h("li", {}, h("time", { datetime: event.time }, format.time(event.time)), h("code", {}, name), h("span", {}, String(about)), h("span", { class: "hint" }, more));
+  const more = [typeof data.project === "string" && data.project, data.step, data.code, data.status]
+    .filter((text) => text && text !== about)
+    .join(" · ");
+  return h(
+    "li",
+    {},
+    h("time", { datetime: event.time }, format.time(event.time)),
+    h("code", {}, name),
+    h("span", {}, String(about)),
+    h("span", { class: "hint" }, more),
+  );
 }

@@ -57,7 +57,11 @@ export class Tile {
   }
 
   #drawSteps(device) {
-    const shown = device.steps.map((step) => (device.done.includes(step) || device.state === "passed" ? "done" : step === device.step ? "now" : "next")).join(" ");
+    const shown = device.steps
+      .map((step) =>
+        device.done.includes(step) || device.state === "passed" ? "done" : step === device.step ? "now" : "next",
+      )
+      .join(" ");
     if (shown === this.#shownSteps) return;
     this.#shownSteps = shown;
     this.#steps.replaceChildren(...(shown ? shown.split(" ").map((kind) => h("i", { class: kind })) : []));
@@ -86,7 +90,9 @@ function figure(device, state, now) {
   if (state === "refused") return T.state.refused;
   if (state === "working" || state === "stalled") {
     const counts = device.step === "write" || device.step === "verify";
-    return counts && device.percent !== undefined ? `${device.percent} %` : format.clock((now - (device.stepSince ?? now)) / 1000);
+    return counts && device.percent !== undefined
+      ? `${device.percent} %`
+      : format.clock((now - (device.stepSince ?? now)) / 1000);
   }
   return T.state[state];
 }
@@ -96,9 +102,14 @@ function note(device, state, now) {
   if (state === "stalled") return T.tile.still(format.about((now - device.movedAt) / 1000));
   if (state === "working") {
     const left = secondsLeft(device);
-    return [device.rate && format.rate(device.rate), left !== undefined && T.tile.left(format.about(left))].filter(Boolean).join(" · ");
+    return [device.rate && format.rate(device.rate), left !== undefined && T.tile.left(format.about(left))]
+      .filter(Boolean)
+      .join(" · ");
   }
-  if (state === "passed") return device.startedAt && device.endedAt ? T.tile.took(format.clock((device.endedAt - device.startedAt) / 1000)) : "";
+  if (state === "passed")
+    return device.startedAt && device.endedAt
+      ? T.tile.took(format.clock((device.endedAt - device.startedAt) / 1000))
+      : "";
   if (state === "refused") return device.detail ?? "";
   if (state === "aborted") return T.tile.abortedNext;
   return device.advice ?? device.detail ?? "";

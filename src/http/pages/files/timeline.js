@@ -19,9 +19,26 @@ export function drawTimeline(moments, session) {
   if (session) lanes.push("steps");
   const scale = (at) => LEFT + ((at - from) / Math.max(to - from, 1000)) * (WIDTH - LEFT - 16);
   const height = TOP + lanes.length * LANE + FOOT;
-  const drawing = s("svg", { class: "timeline", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": T.timeline.label, preserveAspectRatio: "xMinYMin meet" },
-    axis(from, to, scale, height), lanes.map((lane, at) => laneOf(lane, at)), moments.map((moment) => mark(moment, lanes.indexOf(moment.what), scale)), session ? span(session, lanes.length - 1, scale) : null);
-  return h("div", { class: "timeline-box" }, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": T.timeline.label }, drawing), moments.length ? list(moments) : null);
+  const drawing = s(
+    "svg",
+    {
+      class: "timeline",
+      viewBox: `0 0 ${WIDTH} ${height}`,
+      role: "img",
+      "aria-label": T.timeline.label,
+      preserveAspectRatio: "xMinYMin meet",
+    },
+    axis(from, to, scale, height),
+    lanes.map((lane, at) => laneOf(lane, at)),
+    moments.map((moment) => mark(moment, lanes.indexOf(moment.what), scale)),
+    session ? span(session, lanes.length - 1, scale) : null,
+  );
+  return h(
+    "div",
+    { class: "timeline-box" },
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": T.timeline.label }, drawing),
+    moments.length ? list(moments) : null,
+  );
 }
 
 function axis(from, to, scale, height) {
@@ -30,14 +47,20 @@ function axis(from, to, scale, height) {
   const marks = [];
   for (let at = 0; at <= seconds; at += pace) {
     const x = scale(from + at * 1000);
-    marks.push(s("line", { class: "tick", x1: x, x2: x, y1: TOP, y2: height - FOOT + 4 }), s("text", { class: "tick-text", x, y: height - 8, "text-anchor": "middle" }, format.clock(at)));
+    marks.push(
+      s("line", { class: "tick", x1: x, x2: x, y1: TOP, y2: height - FOOT + 4 }),
+      s("text", { class: "tick-text", x, y: height - 8, "text-anchor": "middle" }, format.clock(at)),
+    );
   }
   return marks;
 }
 
 function laneOf(lane, at) {
   const y = TOP + at * LANE;
-  return [s("rect", { class: `lane ${at % 2 ? "odd" : ""}`, x: 0, y, width: WIDTH, height: LANE }), s("text", { class: "lane-text", x: 10, y: y + LANE / 2 + 5 }, T.timeline[lane])];
+  return [
+    s("rect", { class: `lane ${at % 2 ? "odd" : ""}`, x: 0, y, width: WIDTH, height: LANE }),
+    s("text", { class: "lane-text", x: 10, y: y + LANE / 2 + 5 }, T.timeline[lane]),
+  ];
 }
 
 function mark({ at, what, name, result, bytes }, lane, scale) {
@@ -45,7 +68,8 @@ function mark({ at, what, name, result, bytes }, lane, scale) {
   const y = TOP + lane * LANE + LANE / 2;
   const title = s("title", {}, `${format.time(at)} ${name} ${result}${bytes ? ` ${format.bytes(bytes)}` : ""}`);
   const kind = `mark ${what} ${result.split(" ")[0]}`;
-  if (what === "file" && result !== "sent") return s("path", { class: kind, d: `M${x - 4} ${y - 4}l8 8m0-8l-8 8` }, title);
+  if (what === "file" && result !== "sent")
+    return s("path", { class: kind, d: `M${x - 4} ${y - 4}l8 8m0-8l-8 8` }, title);
   if (what === "boot") return s("path", { class: kind, d: `M${x} ${y - 8}l8 8-8 8-8-8z` }, title);
   if (what === "console") return s("rect", { class: kind, x: x - 1, y: y - 8, width: 2, height: 16 }, title);
   return s("circle", { class: kind, cx: x, cy: y, r: what === "script" ? 7 : 4.5 }, title);
@@ -53,14 +77,21 @@ function mark({ at, what, name, result, bytes }, lane, scale) {
 
 /** The session, from its script to its outcome. */
 function span(session, lane, scale) {
-  const [from, to] = [scale(Date.parse(session.started_at)), scale(session.ended_at ? Date.parse(session.ended_at) : Date.now())];
+  const [from, to] = [
+    scale(Date.parse(session.started_at)),
+    scale(session.ended_at ? Date.parse(session.ended_at) : Date.now()),
+  ];
   const y = TOP + lane * LANE + 7;
   const word = session.outcome ? T.state[session.outcome] : T.state.open;
   const width = Math.max(to - from, 6);
   const inside = width > 90;
   // Beside a short one: behind it where there is room, before it at the right edge.
   const behind = from + width < WIDTH - 110;
-  const place = inside ? { x: from + 10, "text-anchor": "start" } : behind ? { x: from + width + 8, "text-anchor": "start" } : { x: from - 8, "text-anchor": "end" };
+  const place = inside
+    ? { x: from + 10, "text-anchor": "start" }
+    : behind
+      ? { x: from + width + 8, "text-anchor": "start" }
+      : { x: from - 8, "text-anchor": "end" };
   return [
     s("rect", { class: `span ${session.outcome ?? "open"}`, x: from, y, width, height: LANE - 14, rx: 4 }),
     s("text", { class: inside ? "span-text" : "lane-text", y: y + 15, ...place }, word),
@@ -68,7 +99,35 @@ function span(session, lane, scale) {
 }
 
 function list(moments) {
-  const cells = (moment) => [format.time(moment.at), T.timeline[moment.what], moment.name, moment.result, moment.bytes ? format.bytes(moment.bytes) : ""];
-  return h("details", { class: "moments" }, h("summary", {}, T.session.rows(moments.length)),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": T.timeline.label }, h("table", { class: "list tight" }, h("tbody", {}, moments.map((moment) => h("tr", { data: { what: moment.what } }, cells(moment).map((cell) => h("td", {}, cell))))))));
+  const cells = (moment) => [
+    format.time(moment.at),
+    T.timeline[moment.what],
+    moment.name,
+    moment.result,
+    moment.bytes ? format.bytes(moment.bytes) : "",
+  ];
+  return h(
+    "details",
+    { class: "moments" },
+    h("summary", {}, T.session.rows(moments.length)),
+    h(
+      "div",
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": T.timeline.label },
+      h(
+        "table",
+        { class: "list tight" },
+        h(
+          "tbody",
+          {},
+          moments.map((moment) =>
+            h(
+              "tr",
+              { data: { what: moment.what } },
+              cells(moment).map((cell) => h("td", {}, cell)),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -88,7 +88,11 @@ export class Upload extends EventTarget {
       this.#place = undefined;
     }
     const sum = this.sha256 ? `,sha256 ${base64(this.sha256)}` : "";
-    const headers = { ...HEADERS, "upload-length": String(this.file.size), "upload-metadata": `name ${base64(this.file.name)}${sum}` };
+    const headers = {
+      ...HEADERS,
+      "upload-length": String(this.file.size),
+      "upload-metadata": `name ${base64(this.file.name)}${sum}`,
+    };
     const response = await fetch("/api/v1/uploads", { method: "POST", headers });
     if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
     const place = response.headers.get("location");
@@ -116,7 +120,12 @@ export class Upload extends EventTarget {
     this.#request = request;
     return new Promise((resolve, reject) => {
       request.open("PATCH", this.#place);
-      for (const [name, value] of Object.entries({ ...HEADERS, "upload-offset": String(from), "content-type": "application/offset+octet-stream" })) request.setRequestHeader(name, value);
+      for (const [name, value] of Object.entries({
+        ...HEADERS,
+        "upload-offset": String(from),
+        "content-type": "application/offset+octet-stream",
+      }))
+        request.setRequestHeader(name, value);
       request.upload.onprogress = ({ loaded }) => {
         this.sent = from + loaded;
         this.dispatchEvent(new Event("change"));
