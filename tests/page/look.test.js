@@ -221,6 +221,72 @@ test("the boot that led to an attempt is drawn lane by lane", async () => {
   await page.context().close();
 });
 
+test("buses tell their state and what waits for them", async () => {
+  const page = await open(browser, agent);
+  await page.route("**/api/v1/station", async (route) => {
+    const info = await (await route.fetch()).json();
+    const since = new Date().toISOString();
+    info.sinks = [
+      { name: "mqtt", enabled: true, state: "up", since, cursor: 40, backlog: 0, dead_letters: 0 },
+      {
+        name: "nats",
+        enabled: true,
+        state: "down",
+        since,
+        cursor: 2,
+        backlog: 38,
+        dead_letters: 1,
+        reason: "connection refused",
+      },
+    ];
+    await route.fulfill({ json: info });
+  });
+  await page.evaluate(() => (location.hash = "#/station"));
+  await page.locator(".sink", { hasText: "mqtt" }).getByText("all delivered").waitFor();
+  const nats = page.locator(".sink[data-state=down]");
+  for (const text of ["not connected", "38 events wait", "connection refused", "1 event was refused for good"])
+    await nats.getByText(text).waitFor();
+  assert.deepEqual(await seriousFaults(page), []);
+  await shoot(page, "bus");
+  await page.context().close();
+});
+
+test("a station that wants a token asks for it once, and the page goes on", async () => {
+  const context = await browser.newContext({ reducedMotion: "reduce" });
+  const page = await context.newPage();
+  // This station lets its own machine in: one that does not answers so until the login.
+  let isIn = false;
+  await page.route("**/api/v1/**", (route) => {
+    const request = route.request();
+    if (request.url().endsWith("/session") && request.method() === "POST") {
+      isIn = JSON.parse(request.postData()).token === "right";
+      return isIn
+        ? route.fulfill({ status: 201, json: { role: "operator", name: "line-1" } })
+        : route.fulfill({ status: 401, json: { code: "bad_token", detail: "not a token of this station" } });
+    }
+    if (request.url().endsWith("/session"))
+      return isIn
+        ? route.fulfill({ json: { role: "operator", name: "line-1" } })
+        : route.fulfill({ status: 401, json: { code: "unauthorized", detail: "a token is needed" } });
+    return isIn
+      ? route.continue()
+      : route.fulfill({ status: 401, json: { code: "unauthorized", detail: "a token is needed" } });
+  });
+  await page.goto(agent.url);
+  const dialog = page.getByRole("dialog", { name: "Who are you?" });
+  await dialog.getByLabel("Token").fill("wrong");
+  await dialog.getByRole("button", { name: "Log in" }).click();
+  await dialog.getByText("This token is not known.").waitFor();
+  assert.deepEqual(await seriousFaults(page), []);
+  await dialog.getByLabel("Token").fill("right");
+  await page.keyboard.press("Enter");
+  await page.locator(".connection[data-state=live]").waitFor();
+  assert.equal(await page.locator("dialog").count(), 0);
+  await page.evaluate(() => (location.hash = "#/station"));
+  await page.getByText("line-1").waitFor();
+  await context.close();
+});
+
 test("every state has its own sign and its own word, whatever its colour", async () => {
   const page = await open(browser, agent);
   await moving(page);

@@ -8,6 +8,7 @@ import { heading } from "./projects.js";
 import { T } from "./text.js";
 
 const PAGE = 50;
+const FILTERS = ["find", "project", "outcome", "from", "to", "before"];
 const OUTCOMES = ["passed", "failed", "interrupted", "aborted"];
 
 /** A sign, a word and a colour: each of them says it alone. */
@@ -17,16 +18,60 @@ export function outcomeSign(outcome) {
 }
 
 export async function showHistory(main, station, search) {
-  const asked = Object.fromEntries(
-    ["find", "project", "outcome", "before"].map((name) => [name, search.get(name) ?? ""]),
-  );
+  const asked = Object.fromEntries(FILTERS.map((name) => [name, search.get(name) ?? ""]));
   const [{ projects }, page] = await Promise.all([api.get("/projects"), load(asked)]);
   const results = h("div", { class: "results" });
-  put(main, heading(T.history.title), filters(asked, projects), results);
+  const csv = h(
+    "a",
+    { class: "button", href: `/api/v1/sessions.csv${query(wanted(asked))}`, download: "sessions.csv" },
+    T.history.csv,
+  );
+  put(main, heading(T.history.title, page.isSimple ? null : csv), filters(asked, projects, page.isSimple), results);
   put(results, page.fault ? h("p", { class: "empty" }, page.fault) : table(page.sessions), paging(asked, page));
   let isLeft = false;
   nameDevices(results, () => isLeft);
   return () => (isLeft = true);
+}
+
+/** Whole days as people name them: from the first to the last, both included. */
+function wanted({ find, project, outcome, from, to }) {
+  const day = (text, more) => {
+    if (!text) return undefined;
+    const at = new Date(`${text}T00:00`);
+    at.setDate(at.getDate() + more);
+    return at.toISOString();
+  };
+  // People type what they read: a serial, or a MAC in any form.
+  const plain = /^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(find) ? find.replace(/[:-]/g, "").toLowerCase() : find;
+  return { q: plain, project, outcome, from: day(from, 0), to: day(to, 1) };
+}
+
+async function load(asked) {
+  try {
+    return await api.get(`/sessions${query({ ...wanted(asked), before: asked.before, limit: PAGE })}`);
+  } catch (problem) {
+    // A station that does not know these filters yet.
+    const isSimple = problem.code === "invalid_params" && problem.message.includes("unknown field");
+    if (!isSimple) throw problem;
+    return { ...(await loadSimply(asked)), isSimple };
+  }
+}
+
+async function loadSimply({ find, project, outcome, before }) {
+  let mac;
+  if (find) {
+    const id = find
+      .trim()
+      .replace(/[:\-\s]/g, "")
+      .toLowerCase();
+    const found = await api.get(`/devices/${encodeURIComponent(id)}`).catch((problem) => {
+      if (problem.status === 404 || problem.status === 400) return undefined;
+      throw problem;
+    });
+    if (!found) return { sessions: [], fault: T.history.noDevice(find) };
+    mac = found.device.mac;
+  }
+  return api.get(`/sessions${query({ mac, project, outcome, before, limit: PAGE })}`);
 }
 
 /** Sessions know a MAC; on a module a serial is printed. */
@@ -47,29 +92,12 @@ async function nameDevices(results, isLeft) {
   );
 }
 
-async function load({ find, project, outcome, before }) {
-  let mac;
-  if (find) {
-    // People type what they read: a serial, or a MAC in any form.
-    const id = find
-      .trim()
-      .replace(/[:\-\s]/g, "")
-      .toLowerCase();
-    const found = await api.get(`/devices/${encodeURIComponent(id)}`).catch((problem) => {
-      if (problem.status === 404 || problem.status === 400) return undefined;
-      throw problem;
-    });
-    if (!found) return { sessions: [], fault: T.history.noDevice(find) };
-    mac = found.device.mac;
-  }
-  return api.get(`/sessions${query({ mac, project, outcome, before, limit: PAGE })}`);
-}
-
 function go(values) {
   location.hash = `#/history${query(values)}`;
 }
 
-function filters(asked, projects) {
+function filters(asked, projects, isSimple) {
+  const [from, to] = [input(asked.from, { type: "date" }), input(asked.to, { type: "date" })];
   const find = input(asked.find, { type: "search" });
   const known = projects.map(({ id, name }) => [id, name]);
   if (asked.project && !projects.some(({ id }) => id === asked.project)) known.push([asked.project, asked.project]);
@@ -77,15 +105,16 @@ function filters(asked, projects) {
   const outcome = select([["", T.history.any], ...OUTCOMES.map((name) => [name, T.state[name]])], asked.outcome);
   const submit = (event) => {
     event?.preventDefault();
-    go({ find: find.value.trim(), project: project.value, outcome: outcome.value });
+    go({ find: find.value.trim(), project: project.value, outcome: outcome.value, from: from.value, to: to.value });
   };
-  for (const control of [project, outcome]) control.addEventListener("change", () => submit());
+  for (const control of [project, outcome, from, to]) control.addEventListener("change", () => submit());
   return h(
     "form",
     { class: "filters", role: "search", on: { submit } },
     field(T.history.search, find),
     field(T.history.project, project),
     field(T.history.outcome, outcome),
+    isSimple ? null : [field(T.history.from, from), field(T.history.to, to)],
     h("button", { type: "submit", class: "button main" }, T.history.find),
   );
 }
@@ -111,13 +140,13 @@ function table(sessions) {
 
 function row(session) {
   const took = format.between(session.started_at, session.ended_at);
-  const name = `${format.mac(session.mac)}`;
+  const name = session.serial ?? format.mac(session.mac);
   const cells = [
     [T.history.when, format.moment(session.started_at)],
     [
       T.history.device,
       [
-        h("a", { href: `#/session/${session.session}`, data: { mac: session.mac } }, name),
+        h("a", { href: `#/session/${session.session}`, data: session.serial ? {} : { mac: session.mac } }, name),
         h(
           "span",
           { class: "hint" },

@@ -18,7 +18,7 @@ export async function showStation(main, station) {
     await station.refresh();
     const { info } = station;
     put(alarms, h("h2", {}, T.station.alarms), alarmList(station.alarms));
-    put(bus, h("h2", {}, T.station.bus), busList(info.sinks ?? info.bus));
+    put(bus, h("h2", {}, T.station.bus), busList(info.sinks));
     put(known, stationFacts(info));
   };
   const { newest } = await api.get("/events?limit=1");
@@ -68,39 +68,27 @@ function alarmList(alarms) {
   );
 }
 
-/** Sinks as a list, or by their names: stations tell more of them as they grow. */
 function busList(sinks) {
-  const list = Array.isArray(sinks) ? sinks : Object.entries(sinks ?? {}).map(([name, sink]) => ({ name, ...sink }));
-  if (!list.length) return h("p", { class: "hint" }, T.station.noBus);
+  if (!sinks?.length) return h("p", { class: "hint" }, T.station.noBus);
+  return h("ul", { class: "cards" }, sinks.map(sinkCard));
+}
+
+/** Up, down, or there and not letting us. */
+function sinkCard({ name, enabled = true, state, since, backlog, dead_letters: dead, reason }) {
+  const word = enabled ? (T.station.sink[state] ?? state) : T.station.sink.off;
   return h(
-    "ul",
-    { class: "cards" },
-    list.map((sink) => {
-      const connected =
-        sink.connected ?? (sink.state === undefined ? undefined : sink.state === "connected" || sink.state === "up");
-      const backlog = sink.backlog ?? sink.behind;
-      const parked = sink.dead_letters ?? sink.deadlettered;
-      const count = typeof parked === "object" ? parked?.length : parked;
-      return h(
-        "li",
-        { class: "card sink" },
-        h(
-          "header",
-          {},
-          h("h2", {}, sink.name ?? sink.sink ?? T.station.sink),
-          connected === undefined
-            ? null
-            : h(
-                "span",
-                { class: `badge ${connected ? "good" : "bad"}` },
-                connected ? T.station.connected : T.station.disconnected,
-              ),
-        ),
-        backlog === undefined ? null : h("p", { class: "figure" }, T.station.backlog(Number(backlog))),
-        count ? h("p", { class: "advice" }, T.station.dead(count)) : null,
-        sink.detail || sink.error ? h("p", { class: "hint" }, sink.detail ?? sink.error) : null,
-      );
-    }),
+    "li",
+    { class: "card sink", data: { state: enabled ? state : "off" } },
+    h(
+      "header",
+      {},
+      h("h2", {}, name),
+      h("span", { class: `badge ${!enabled ? "" : state === "up" ? "good" : "bad"}` }, word),
+    ),
+    h("p", { class: "figure" }, T.station.backlog(backlog ?? 0)),
+    reason ? h("p", { class: "advice" }, reason) : null,
+    dead ? h("p", { class: "advice" }, T.station.dead(dead)) : null,
+    since ? h("p", { class: "hint" }, T.station.since(format.moment(since))) : null,
   );
 }
 

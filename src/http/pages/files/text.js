@@ -274,6 +274,8 @@ export const T = {
   history: {
     title: "History",
     search: "Serial or MAC",
+    from: "From day",
+    to: "To day",
     project: "Project",
     outcome: "Outcome",
     any: "any",
@@ -427,9 +429,7 @@ export const T = {
     noAlarms: "No alarm.",
     bus: "Bus",
     noBus: "This station does not tell how far its buses are.",
-    sink: "Bus",
-    connected: "connected",
-    disconnected: "not connected",
+    sink: { up: "connected", down: "not connected", stalled: "refuses", off: "switched off" },
     backlog: (n) => (n === 0 ? "all delivered" : `${many(n, "event waits", "events wait")}`),
     since: (text) => `since ${text}`,
     news: "News",
@@ -444,7 +444,7 @@ export const T = {
     sequence: "Newest event",
     active: "Active",
     noNews: "Nothing yet.",
-    dead: (n) => `${n} given up`,
+    dead: (n) => `${many(n, "event was", "events were")} refused for good; they wait to be looked at`,
   },
   login: {
     title: "Who are you?",
