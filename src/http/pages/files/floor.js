@@ -18,6 +18,14 @@ const ENDS = {
   "device.interrupted": "interrupted",
   "device.aborted": "aborted",
 };
+const TELLS = [
+  "device.discovered",
+  "device.refused",
+  "device.started",
+  "device.step.started",
+  "device.step.completed",
+  ...Object.keys(ENDS),
+];
 export const ENDED = ["passed", "failed", "interrupted", "aborted"];
 const KNOWN = ["serial", "serial8", "board", "circuit", "project", "session", "attempt"];
 
@@ -131,9 +139,12 @@ export class Floor extends EventTarget {
     if (!name.startsWith("device.")) return undefined;
     const { data } = event;
     const at = Date.parse(event.time);
+    // An order about a device that is not here shows nothing of the line.
+    if (!TELLS.includes(name) && !this.devices.has(data.mac)) return undefined;
     const device = this.#device(data.mac);
     for (const field of KNOWN) if (data[field] !== undefined) device[field] = data[field];
     if (data.model) device.model = data.model;
+    if (data.circuit) this.#leave(data.circuit, data.mac);
     const outcome = ENDS[name];
     if (outcome) this.#end(device, outcome, data, at);
     else if (name === "device.started") this.#start(device, data, at);
@@ -143,6 +154,14 @@ export class Floor extends EventTarget {
     else if (name === "device.refused") this.#refuse(device, data, at);
     this.#mark(data.mac);
     return outcome && { outcome, device };
+  }
+
+  /** A cable has one end: whoever was there before and is done has been taken out. */
+  #leave(circuit, mac) {
+    for (const other of this.devices.values()) {
+      const isDone = ENDED.includes(other.state) || other.state === "refused";
+      if (other.mac !== mac && other.circuit === circuit && isDone) this.#forget(other.mac);
+    }
   }
 
   #end(device, outcome, data, at) {
@@ -213,8 +232,7 @@ export class Floor extends EventTarget {
   }
 
   #refuse(device, data, at) {
-    if (device.state === "passed" && data.code === "already_provisioned") return;
-    if (device.state === "working") return;
+    if (device.state === "passed" || device.state === "working") return;
     Object.assign(device, {
       state: "refused",
       at,

@@ -13,6 +13,7 @@ export class Line {
   #tiles = new Map();
   #filter = "all";
   #find = "";
+  #isWall = false;
   #grid = h("ul", { class: "tiles", "aria-label": T.line.devices });
   #empty = h("div", { class: "empty" });
   #figures = Object.fromEntries(
@@ -27,6 +28,7 @@ export class Line {
 
   show(main) {
     const wall = document.documentElement.classList.contains("wall");
+    this.#isWall = wall;
     put(
       main,
       h("h1", { class: "unseen" }, T.line.title),
@@ -133,6 +135,9 @@ export class Line {
       const place = placeOf(device);
       if (tile.place !== place) arrived = true;
       tile.place = place;
+      const rank = this.#rank(device, now);
+      if (tile.rank !== rank) arrived = true;
+      tile.rank = rank;
       tile.update(device, now);
       if (!arrived) tile.node.hidden = !this.#takes(device, now);
     }
@@ -140,15 +145,19 @@ export class Line {
     this.#count();
   }
 
+  /** Nobody scrolls a wall: what somebody must go to comes first there. */
+  #rank(device, now) {
+    return this.#isWall ? ["attention", "done", "working"].indexOf(groupOf(device, now)) : 0;
+  }
+
   /** By their place, then as they came: a tile does not wander while somebody looks for it. */
   #place() {
     const { devices } = this.station.floor;
     const now = Date.now();
-    const order = [...this.#tiles.keys()].sort((a, b) =>
-      format.byName(this.#tiles.get(a).place, this.#tiles.get(b).place),
-    );
-    for (const [at, mac] of order.entries()) {
-      const { node } = this.#tiles.get(mac);
+    const known = [...this.#tiles].filter(([mac]) => devices.has(mac));
+    known.sort(([, a], [, b]) => a.rank - b.rank || format.byName(a.place, b.place));
+    this.#grid.dataset.crowd = known.length > 40 ? "many" : known.length > 12 ? "some" : "few";
+    for (const [at, [mac, { node }]] of known.entries()) {
       node.hidden = !this.#takes(devices.get(mac), now);
       if (this.#grid.children[at] !== node) this.#grid.insertBefore(node, this.#grid.children[at] ?? null);
     }
