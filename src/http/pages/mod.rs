@@ -17,7 +17,8 @@ use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
 
 /// Nothing from elsewhere, nothing inline; a script that got into the page all the same would be able to do nothing.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+const POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 struct File {
     name: &'static str,

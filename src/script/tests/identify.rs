@@ -14,8 +14,11 @@ fn a_module_blinks_while_it_is_asked_to_and_only_then() {
         fs::write(led.join("brightness"), "3\n").unwrap();
         let tell = format!("cat {0}/trigger {0}/brightness", led.display());
         let wait = format!("until [ -e {0}/delay_off ]; do sleep 1; done; {tell} {0}/delay_on", led.display());
-        let job =
-            Job { preinstall: vec![Site::new("wait", &wait)], postinstall: vec![Site::new("tell", &tell)], ..Job::raw(MIB) };
+        let job = Job {
+            preinstall: vec![Site::new("wait", &wait)],
+            postinstall: vec![Site::new("tell", &tell)],
+            ..Job::raw(MIB)
+        };
         let image = Image { identify_in: Some("preinstall"), ..job.image() };
         let station = Station::start(image, |_, _| Say::Status(200));
         world.with_medium(MIB);

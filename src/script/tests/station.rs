@@ -127,7 +127,8 @@ fn serve(world: &World, stream: TcpStream) {
         "progress" => {
             let asked = world.image.identify_in.is_some_and(|step| request.form["step"] == [step]);
             world.progress.lock().unwrap().0.send(request.form).unwrap();
-            let body: &[u8] = if asked { br#"{"identify":true,"state":"recorded"}"# } else { br#"{"state":"recorded"}"# };
+            let body: &[u8] =
+                if asked { br#"{"identify":true,"state":"recorded"}"# } else { br#"{"state":"recorded"}"# };
             answer(stream, "200 OK", body);
         }
         "report" => {

@@ -145,6 +145,8 @@ async function route() {
       );
     if (!(problem instanceof Problem)) throw problem;
   }
+  // Whoever works by keyboard or by ear goes on with what is new.
+  if (main.dataset.view && main.dataset.view !== name) main.focus();
   main.dataset.view = name;
 }
 
@@ -192,13 +194,15 @@ function drawSound() {
   const draw = () => {
     const muted = sound.isMuted();
     node.setAttribute("aria-label", muted ? T.sound.off : T.sound.on);
-    node.title = muted ? T.sound.off : T.sound.on;
+    node.title = sound.isWaiting() ? T.sound.waits : muted ? T.sound.off : T.sound.on;
+    node.dataset.waits = String(sound.isWaiting());
     put(node, icon(muted ? "muted" : "sound"));
   };
   node.addEventListener("click", () => {
     sound.setMuted(!sound.isMuted());
     draw();
   });
+  sound.onChange(draw);
   draw();
   return node;
 }
@@ -227,6 +231,7 @@ async function begin() {
   onUnauthorised(askForToken);
   drawTop();
   addEventListener("hashchange", route);
+  addEventListener("beforeunload", (event) => leave?.isDirty?.() && event.preventDefault());
   put(main, h("p", { class: "empty" }, T.common.loading));
   try {
     await station.begin();

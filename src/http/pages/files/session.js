@@ -11,17 +11,17 @@ import { T } from "./text.js";
 import { drawTimeline } from "./timeline.js";
 
 export async function showSession(main, station, id) {
-  let mac;
+  const body = h("div", {});
   const draw = async () => {
     const [{ session, timeline }, { output }] = await Promise.all([
       api.get(`/sessions/${id}`),
       api.get(`/sessions/${id}/output`),
     ]);
     const { device } = await api.get(`/devices/${session.mac}`).catch(() => ({ device: { mac: session.mac } }));
-    mac = session.mac;
-    put(main, content(session, device, timeline, output, station));
+    put(body, content(session, device, timeline, output, station));
   };
   await draw();
+  put(main, body);
   const hear = ({ detail }) => detail.event?.data?.session === id && attempt(draw);
   station.addEventListener("news", hear);
   return () => station.removeEventListener("news", hear);

@@ -13,14 +13,28 @@ export function setMuted(muted) {
   if (!muted) wake();
 }
 
+/** The browser lets a page sound after somebody has touched it; until then it only could. */
+export function isWaiting() {
+  return !isMuted() && context?.state !== "running";
+}
+
+let told = () => {};
+
+/** Calls back when it begins to sound, or stops. */
+export function onChange(tell) {
+  told = tell;
+}
+
 function wake() {
-  context ??= new AudioContext();
+  if (!context) {
+    context = new AudioContext();
+    context.onstatechange = () => told();
+  }
   if (context.state === "suspended") context.resume();
 }
 
-for (const touch of ["pointerdown", "keydown"]) {
-  addEventListener(touch, () => isMuted() || wake(), { once: true });
-}
+if (!isMuted()) wake();
+for (const touch of ["pointerdown", "keydown"]) addEventListener(touch, () => isWaiting() && wake());
 
 function tone(kind, frequency, from, length, loudness) {
   const at = context.currentTime + from;

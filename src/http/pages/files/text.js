@@ -21,7 +21,11 @@ export const T = {
     old: "not connected",
     banner: "No connection to the station: what you see is old.",
   },
-  sound: { on: "Sound is on; mute it", off: "Sound is off; turn it on" },
+  sound: {
+    on: "Sound is on; mute it",
+    off: "Sound is off; turn it on",
+    waits: "Sound is on; the browser lets it sound after the first touch",
+  },
   alarms: (count) => many(count, "alarm", "alarms"),
   state: {
     boot: "Starting",
