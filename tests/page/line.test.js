@@ -68,6 +68,26 @@ test("a device is followed from its script to the moment it may be taken out", a
   await page.context().close();
 });
 
+test("a write that moves no byte is said to stand still, and goes on when it does", async () => {
+  const page = await open(browser, agent);
+  const board = new Board(agent, 8);
+  await board.begin();
+  await board.write();
+  await board.progress("write", 0.3);
+  await tile(page, board).getByText("30 %").waitFor();
+  await page.clock.install();
+  await page.clock.fastForward(20_000);
+  await state(page, board, "stalled");
+  await tile(page, board).getByText("no byte for").waitFor();
+  await page.locator(".chip", { hasText: "Look here" }).click();
+  await tile(page, board).waitFor();
+  await page.locator(".chip", { hasText: "All" }).click();
+  await page.locator(".connection[data-state=live]").waitFor();
+  await board.progress("write", 0.4);
+  await state(page, board, "working");
+  await page.context().close();
+});
+
 test("what a device says is text and nothing else", async () => {
   const page = await open(browser, agent);
   const board = new Board(agent, 3, { jumper: encodeURIComponent("<img src=x onerror=document.title='owned'>") });
@@ -98,6 +118,7 @@ test("a device that is asked to blink hears of it, and one that cannot says so",
   await page.getByRole("button", { name: "Let it blink" }).click();
   await page.getByText("cannot blink now: it runs no script").waitFor();
   await page.getByRole("button", { name: "Allow one more attempt" }).click();
+  await page.getByText("One more attempt is allowed").waitFor();
   const allowed = await agent.api("GET", `/devices/${board.mac}`);
   assert.equal(allowed.device.authorized, true);
   assert.deepEqual(await seriousFaults(page), []);

@@ -142,13 +142,16 @@ export class Floor extends EventTarget {
     // An order about a device that is not here shows nothing of the line.
     if (!TELLS.includes(name) && !this.devices.has(data.mac)) return undefined;
     const device = this.#device(data.mac);
+    // Progress comes on a way of its own, and may be here first.
+    const isAhead = device.session === data.session && device.bytes !== undefined;
     for (const field of KNOWN) if (data[field] !== undefined) device[field] = data[field];
     if (data.model) device.model = data.model;
     if (data.circuit) this.#leave(data.circuit, data.mac);
     const outcome = ENDS[name];
     if (outcome) this.#end(device, outcome, data, at);
-    else if (name === "device.started") this.#start(device, data, at);
-    else if (name === "device.step.started") this.#begin(device, data.step, at);
+    else if (name === "device.started") isAhead || this.#start(device, data, at);
+    else if (name === "device.step.started")
+      (isAhead && device.step === data.step) || this.#begin(device, data.step, at);
     else if (name === "device.step.completed") this.#complete(device, data.step, at);
     else if (name === "device.discovered") this.#discover(device, at);
     else if (name === "device.refused") this.#refuse(device, data, at);
@@ -248,7 +251,8 @@ export class Floor extends EventTarget {
   progress(reports, now = Date.now()) {
     for (const { mac, session, step, bytes, bytes_total: total, percent, attempt, at } of reports) {
       const device = this.#device(mac);
-      if (device.session === session && ENDED.includes(device.state)) continue;
+      // What is over already: this word was slower than the news.
+      if (device.session === session && (ENDED.includes(device.state) || device.done.includes(step))) continue;
       const sampledAt = Date.parse(at);
       if (device.session !== session || device.step !== step) {
         Object.assign(device, {
