@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import { Agent } from "./agent.js";
 import { Board } from "./board.js";
-import { launch, open, shoot, tile } from "./browser.js";
+import { launch, open, shoot } from "./browser.js";
 
 const DEVICES = 300;
 const PER_SECOND = 5;
@@ -45,6 +45,15 @@ function watch() {
   ).observe({ type: "longtask" });
 }
 
+/** How long it takes from the press of a tile to all that is known of its device, as somebody at the page sees it. */
+async function opened(serial) {
+  const tiles = [...document.querySelectorAll(".tile-face")];
+  const began = performance.now();
+  tiles.find((one) => one.textContent.includes(serial.slice(-8))).click();
+  while (!document.querySelector("dialog")?.textContent.includes(serial)) await new Promise(requestAnimationFrame);
+  return performance.now() - began;
+}
+
 const at = (sorted, part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
 
 test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
@@ -58,6 +67,10 @@ test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
     .locator(".tile")
     .nth(DEVICES - 1)
     .waitFor();
+  await page.waitForFunction(
+    (text) => document.querySelector(".tiles").textContent.includes(text),
+    boards[150].serial.slice(-8),
+  );
   await page.evaluate(watch);
 
   const began = performance.now();
@@ -71,10 +84,7 @@ test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
     }
   });
   // Meanwhile somebody works with it.
-  const asked = performance.now();
-  await tile(page, boards[150]).locator("button").click();
-  await page.getByRole("dialog").getByText(boards[150].serial).waitFor();
-  const answered = performance.now() - asked;
+  const answered = await page.evaluate(opened, boards[150].serial);
   await page.keyboard.press("Escape");
   await Promise.all(run);
   const took = (performance.now() - began) / 1000;
@@ -97,7 +107,7 @@ test(`${DEVICES} devices report ${PER_SECOND} times a second`, async () => {
   assert.equal(sent, DEVICES * SECONDS * PER_SECOND);
   assert.ok(changes > DEVICES * SECONDS, "each tile moved more than once a second");
   assert.ok(at(frames, 0.5) < 100, `every other frame took ${at(frames, 0.5)} ms`);
-  assert.ok(answered < 10_000, `a device opened after ${answered} ms`);
+  assert.ok(answered < 5_000, `a device opened after ${answered} ms`);
   await shoot(page, "line-300");
   await page.context().close();
 });

@@ -55,7 +55,7 @@ class Station extends EventTarget {
 
   /** Sessions name a MAC; people read serials. */
   async #learnDevices() {
-    const macs = [...this.floor.devices.keys()];
+    const macs = [...this.floor.devices.values()].filter(({ serial }) => !serial).map(({ mac }) => mac);
     await Promise.all(
       Array.from({ length: 6 }, async () => {
         for (let mac = macs.pop(); mac; mac = macs.pop()) {

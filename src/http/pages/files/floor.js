@@ -55,6 +55,7 @@ export class Floor extends EventTarget {
         step: session.step ?? undefined,
         session: session.session,
         attempt: session.attempt,
+        serial: session.serial ?? this.devices.get(session.mac)?.serial,
         project: session.project,
         board: session.facts.jumper,
         circuit: session.circuit ?? undefined,
