@@ -397,27 +397,7 @@ impl Floor {
             Note::CursorMoved { sink, seq } => {
                 self.cursors.insert(sink.clone(), *seq);
             }
-            Note::Sign { session } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.last_sign = at;
-                }
-            }
-            Note::Identify { session, until } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.identify_until = *until;
-                }
-            }
-            Note::Flow { session, bytes, open } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    let life = &mut session.life;
-                    if *bytes != life.image_bytes || *open > life.open_images {
-                        life.last_byte = at;
-                    }
-                    life.last_sign = at;
-                    life.image_bytes = *bytes;
-                    life.open_images = *open;
-                }
-            }
+            Note::Sign { .. } | Note::Identify { .. } | Note::Flow { .. } => self.lived(note, at),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::DataAssigned { mac, data } => {
@@ -444,6 +424,27 @@ impl Floor {
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
             | Note::ScriptOutput { .. } => {}
+        }
+    }
+
+    /// Signs of life of a session, and what it is asked while it lives; in memory only.
+    fn lived(&mut self, note: &Note, at: Timestamp) {
+        let (Note::Sign { session } | Note::Identify { session, .. } | Note::Flow { session, .. }) = note else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let life = &mut session.life;
+        match note {
+            Note::Identify { until, .. } => life.identify_until = *until,
+            Note::Flow { bytes, open, .. } => {
+                if *bytes != life.image_bytes || *open > life.open_images {
+                    life.last_byte = at;
+                }
+                life.last_sign = at;
+                life.image_bytes = *bytes;
+                life.open_images = *open;
+            }
+            _ => life.last_sign = at,
         }
     }
 }
