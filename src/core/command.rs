@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod identify;
 mod mode;
 mod script;
 mod slot;
@@ -30,6 +31,7 @@ use crate::core::time::Timestamp;
 use crate::core::token::{TokenCreate, TokenRevoke};
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::identify::DeviceIdentify;
 pub use crate::core::command::mode::{is_job, is_read};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
 pub use crate::core::command::slot::{SlotPower, SlotWord};
@@ -233,6 +235,7 @@ pub enum Order {
     SlotList,
     SlotPower(SlotPower),
     SlotRelease(SlotWord),
+    DeviceIdentify(DeviceIdentify),
     ScriptPut(ScriptPut),
     ScriptDelete(ScriptName),
     ScriptList,
@@ -250,7 +253,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 37] = [
+pub const NAMES: [&str; 38] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -274,6 +277,7 @@ pub const NAMES: [&str; 37] = [
     "slot.list",
     "slot.power",
     "slot.release",
+    "device.identify",
     "script.put",
     "script.delete",
     "script.list",
@@ -618,6 +622,7 @@ impl Order {
             "slot.list" => read::<Nothing>(params).map(|_| Self::SlotList)?,
             "slot.power" => Self::SlotPower(read(params)?),
             "slot.release" => Self::SlotRelease(read(params)?),
+            "device.identify" => Self::DeviceIdentify(read(params)?),
             "script.put" => Self::ScriptPut(read(params)?),
             "script.delete" => Self::ScriptDelete(read(params)?),
             "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
@@ -683,6 +688,7 @@ impl Order {
             | Self::DevicePowerCycle(name)
             | Self::DeviceUnassign(name) => Some(name.device),
             Self::DeviceAssign(assign) => Some(assign.device),
+            Self::DeviceIdentify(wanted) => Some(wanted.device),
             Self::RulesTest(test) => Some(test.device),
             _ => None,
         }

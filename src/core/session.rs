@@ -90,6 +90,8 @@ pub struct Life {
     pub last_byte: Timestamp,
     pub open_images: u32,
     pub image_bytes: u64,
+    /// The device is to blink until then.
+    pub identify_until: Timestamp,
 }
 
 /// Two sessions are the same when the ledger says the same of them; signs of life are not part of that.

@@ -21,6 +21,8 @@ pub enum Answer {
     /// Taken down; there is nothing more to say.
     Noted,
     Dhcp(DhcpVerdict),
+    /// Taken down; and the device that has said how far it is shall blink.
+    Identify,
     /// The session of the device that asked for its script, as it stands after.
     Session(Box<Session>),
     /// There is nothing to do for the device that asked for its script; this is why.

@@ -20,7 +20,7 @@ use crate::firmware::Firmwares;
 use crate::http::auth::{self, Gate};
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Asked, Body};
-use crate::http::{delivery, events, firmware, images, legacy, slots, tokens, uploads};
+use crate::http::{delivery, events, firmware, images, legacy, pages, slots, telemetry, tokens, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -68,6 +68,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/devices/{id}", get(device))
         .route("/devices/{id}/authorize", post(authorize_device))
         .route("/devices/{id}/abort", post(abort_device))
+        .route("/devices/{id}/identify", post(identify_device))
         .route("/devices/{id}/assign", post(assign_device))
         .route("/devices/{id}/unassign", post(unassign_device))
         .route("/sessions", get(sessions))
@@ -77,6 +78,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/tokens/{name}", delete(tokens::revoke))
         .route("/events", get(events::page))
         .route("/events/stream", get(events::stream))
+        .route("/telemetry/stream", get(telemetry::stream))
         .fallback(missing);
     let gate = operator.gate.clone();
     let login = get(auth::show).delete(auth::leave).with_state(gate.clone());
@@ -88,7 +90,9 @@ pub fn router(operator: Operator) -> Router {
     let before_the_gate = post(auth::sign_in).with_state(gate.clone());
     guarded
         .route("/api/v1/session", before_the_gate)
+        .merge(legacy::front(gate.clone()))
         .merge(legacy::router(gate))
+        .merge(pages::router())
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
@@ -302,6 +306,23 @@ async fn authorize_device(
 async fn abort_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.abort", json!({"device": device.mac})).await)
+}
+
+/// `{"seconds": 15}`, or nothing at all.
+async fn identify_device(
+    State(operator): State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let device = find(&operator, &id).await?;
+    let mut params: Map<String, Value> = match body.is_empty() {
+        true => Map::new(),
+        false => serde_json::from_slice(&body)
+            .map_err(|error| Refusal::invalid("", format!("not a JSON object: {error}")))?,
+    };
+    params.insert("device".to_owned(), json!(device.mac));
+    Ok(order(State(operator), headers, "device.identify", Value::Object(params)).await)
 }
 
 /// Also for a device that was never seen, by its MAC.

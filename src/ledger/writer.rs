@@ -127,6 +127,7 @@ const fn is_row(note: &Note) -> bool {
     !matches!(
         note,
         Note::Sign { .. }
+            | Note::Identify { .. }
             | Note::Flow { .. }
             | Note::Contested { .. }
             | Note::Settled { .. }

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::core::command::{
-    DeviceAssign, DeviceName, FirmwareAdd, FirmwareName, ImageName, NAMES, Nothing, ProjectCreate, ProjectName,
-    ProjectUpdate, Reply, Request, RulesSet, RulesTest, ScriptName, ScriptPut, SlotPower, SlotWord,
+    DeviceAssign, DeviceIdentify, DeviceName, FirmwareAdd, FirmwareName, ImageName, NAMES, Nothing, ProjectCreate,
+    ProjectName, ProjectUpdate, Reply, Request, RulesSet, RulesTest, ScriptName, ScriptPut, SlotPower, SlotWord,
 };
 use crate::core::delivery::{EventsDiscard, EventsReplay, StationDrain};
 use crate::core::firmware::Firmware;
@@ -19,8 +19,8 @@ use crate::core::shown::{JobShown, ListedImage, RulesTested, SlotShown, StationS
 use crate::core::token::{TokenCreate, TokenRevoke, TokenShown};
 use crate::schema::document::{Document, Side, reads, writes};
 use crate::schema::results::{
-    Aborted, Assigned, Authorized, Discarded, DrainedOrNot, FirmwareRequested, ListOf, OneDevice, OneOf, PowerAsked,
-    Unassigned,
+    Aborted, Assigned, Authorized, Discarded, DrainedOrNot, FirmwareRequested, Identified, ListOf, OneDevice, OneOf,
+    PowerAsked, Unassigned,
 };
 use crate::schema::story::Story;
 use crate::schema::{NAMESPACE, Published};
@@ -134,6 +134,12 @@ pub const ROWS: &[Row] = &[
         "Takes the power from the socket that a device is in, and gives it back. Answered `accepted` at once; then `slot.powered` or `slot.power.failed` is said.",
         of::<DeviceName>,
         of::<PowerAsked>,
+    ),
+    row(
+        "device.identify",
+        "Lets a device blink that runs its script; refused where nobody would blink.",
+        of::<DeviceIdentify>,
+        of::<Identified>,
     ),
     row("slot.list", "Shows the places of the line, and how it goes there.", of::<Nothing>, list::<SlotShown>),
     row(

@@ -7,12 +7,13 @@ use crate::core::delivery::Drained;
 use crate::core::device::Mac;
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
-use crate::core::plan::SessionId;
+use crate::core::plan::{SessionId, StepName};
 use crate::core::project::{Project, ProjectId};
 use crate::core::script::{Script, VariableName, Variables};
 use crate::core::session::Outcome;
 use crate::core::shown::{DeviceShown, JobShown, ListedImage, SessionShown, SlotShown};
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
+use crate::core::time::Timestamp;
 use crate::core::token::TokenShown;
 
 /// Stands alone under this name.
@@ -169,4 +170,18 @@ pub struct Discarded {
     sink: String,
     /// How many.
     discarded: u64,
+}
+
+/// It blinks.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct Identified {
+    device: Mac,
+    session: SessionId,
+    /// What it does meanwhile.
+    step: StepName,
+    /// For so long.
+    seconds: u16,
+    /// Until then.
+    until: Timestamp,
 }

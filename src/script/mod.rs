@@ -21,6 +21,7 @@ pub const SESSIONS: &str = "/device/v1/sessions";
 const PROVISION: &str = concat!(
     include_str!("step/led.sh"),
     include_str!("step/status.sh"),
+    include_str!("step/identify.sh"),
     include_str!("step/base.sh"),
     include_str!("step/check.sh"),
     include_str!("step/firmware.sh"),

@@ -2,6 +2,7 @@
 //! of a few lines, onto a plain file.
 
 mod firmware;
+mod identify;
 mod site;
 mod station;
 mod world;

@@ -445,6 +445,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::DataIssued { .. }
         | Note::Progress { .. }
         | Note::Sign { .. }
+        | Note::Identify { .. }
         | Note::Flow { .. } => Ok(()),
     }
 }

@@ -30,6 +30,7 @@ mod models;
 mod mqtt;
 mod net;
 mod netconsole;
+mod page;
 mod restart;
 mod rules;
 mod schema;

@@ -103,6 +103,11 @@ pub enum Note {
         session: Option<SessionId>,
         text: String,
     },
+    /// The device of the session is to blink until then; in memory only.
+    Identify {
+        session: SessionId,
+        until: Timestamp,
+    },
     /// A report for a session that had ended; recorded, and nothing changes.
     LateReport {
         session: SessionId,

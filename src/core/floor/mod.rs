@@ -10,6 +10,7 @@ mod device;
 mod dhcp;
 mod fact;
 mod firmware;
+mod identify;
 mod image;
 mod replay;
 mod report;
@@ -276,7 +277,7 @@ impl Floor {
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::ScriptOutput(output) => self.script_output(output).map(Decision::noted),
-            Observation::Progressed { session, token, .. } => self.progressed(*session, token),
+            Observation::Progressed { session, token, .. } => self.progressed(*session, token, now),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
@@ -405,12 +406,6 @@ impl Floor {
         }
     }
 
-    fn flowed(&mut self, session: SessionId, bytes: u64, open: u32, at: Timestamp) {
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.life.flowed(bytes, open, at);
-        }
-    }
-
     fn learn_data(&mut self, mac: Mac, data: &DeviceData) {
         if let Some(device) = self.devices.get_mut(&mac) {
             device.data = data.clone();
@@ -439,12 +434,7 @@ impl Floor {
             | Note::DeadLetterGone { .. }
             | Note::JournalPruned { .. }
             | Note::JournalMeasured { .. } => self.apply_delivery(note),
-            Note::Sign { session } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.last_sign = at;
-                }
-            }
-            Note::Flow { session, bytes, open } => self.flowed(*session, *bytes, *open, at),
+            Note::Sign { .. } | Note::Identify { .. } | Note::Flow { .. } => self.lived(note, at),
             Note::Token(token) => self.learn_token(token.as_ref().clone()),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
@@ -471,6 +461,20 @@ impl Floor {
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
             | Note::ScriptOutput { .. } => {}
+        }
+    }
+
+    /// Signs of life of a session, and what it is asked while it lives; in memory only.
+    fn lived(&mut self, note: &Note, at: Timestamp) {
+        let (Note::Sign { session } | Note::Identify { session, .. } | Note::Flow { session, .. }) = note else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let life = &mut session.life;
+        match note {
+            Note::Identify { until, .. } => life.identify_until = *until,
+            Note::Flow { bytes, open, .. } => life.flowed(*bytes, *open, at),
+            _ => life.last_sign = at,
         }
     }
 }

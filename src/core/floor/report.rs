@@ -196,12 +196,13 @@ impl Floor {
         Ok(session)
     }
 
-    pub(super) fn progressed(&self, id: SessionId, token: &Token) -> Result<Decision, Refusal> {
+    pub(super) fn progressed(&self, id: SessionId, token: &Token, now: Timestamp) -> Result<Decision, Refusal> {
         let session = self.session_of(id, token)?;
         if !session.is_open() {
             return Err(closed(session));
         }
-        Ok(Decision::noted(vec![Note::Sign { session: id }.into()]))
+        let answer = if session.life.identify_until > now { Answer::Identify } else { Answer::Noted };
+        Ok(Decision { facts: vec![Note::Sign { session: id }.into()], answer })
     }
 
     pub(super) fn reported(&self, report: &Report, now: Timestamp) -> Result<Decision, Refusal> {

@@ -100,7 +100,7 @@ impl Device {
         match receipt.answer {
             Answer::Session(session) => Ok(script::render(&self.setting, serial, &session)),
             Answer::Refused(refusal) => Err(refusal),
-            Answer::Noted | Answer::Dhcp(_) | Answer::Reply(_) => {
+            Answer::Noted | Answer::Identify | Answer::Dhcp(_) | Answer::Reply(_) => {
                 Err(Refusal::new(500, "internal", "the station began no session and gave no reason"))
             }
         }
@@ -115,6 +115,8 @@ impl Device {
     async fn observe(&self, session: SessionId, observation: Observation) -> Result<Json<Value>, Failure> {
         match self.ledger.submit(Input::Observed(observation)).await?.answer {
             Answer::Refused(refusal) => Err(refusal.into()),
+            // The script looks for these very letters.
+            Answer::Identify => Ok(Json(json!({"session": session, "state": "recorded", "identify": true}))),
             _ => Ok(Json(json!({"session": session, "state": "recorded"}))),
         }
     }

@@ -8,7 +8,10 @@ mod projects;
 mod results;
 mod upload;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use serde_json::{Value, json};
@@ -19,7 +22,7 @@ use crate::http::firmware::LARGEST_FORM;
 use crate::http::legacy::files::{Eeproms, Images};
 use crate::http::legacy::form::Wrong;
 use crate::http::operator::Operator;
-use crate::http::tokens;
+use crate::http::{pages, tokens};
 
 /// More than any form without a file has.
 const LARGEST: usize = 256 << 10;
@@ -48,9 +51,24 @@ pub fn router(gate: Gate) -> Router<Operator> {
         .route("/result/getresult", get(results::one))
         .route("/result/getresultsbyserial", get(results::by_serial))
         .route("/result/getresults", get(results::all))
-        .route("/", get(feed::listen))
         .layer(DefaultBodyLimit::max(LARGEST))
         .layer(middleware::from_fn_with_state(gate, auth::guard_legacy))
+}
+
+/// `/` is the page; an upgrade to a WebSocket there is what listeners of the predecessor ask for.
+pub fn front(gate: Gate) -> Router<Operator> {
+    Router::new()
+        .route("/", get(feed::listen))
+        .layer(middleware::from_fn_with_state(gate, auth::guard_legacy))
+        .layer(middleware::from_fn(page_or_feed))
+}
+
+async fn page_or_feed(request: Request, next: Next) -> Response {
+    match request.headers().contains_key(header::UPGRADE) {
+        true => next.run(request).await,
+        // It shows nothing by itself: what it shows it asks for, with a token where one is needed.
+        false => pages::index(request.headers()),
+    }
 }
 
 /// A command by the one door, as whoever calls.

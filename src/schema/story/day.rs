@@ -190,6 +190,7 @@ impl Story {
         self.ask("device.authorize", &json!({"device": DEVICE}));
         let session = self.script(DEVICE, SERIAL);
         self.report(session, Reported::StepStarted { step: StepName::Firmware });
+        self.ask("device.identify", &json!({"device": DEVICE, "seconds": 20}));
         self.ask("device.abort", &json!({"device": DEVICE}));
         self.ask("device.unassign", &json!({"device": DEVICE}));
     }

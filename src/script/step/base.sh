@@ -115,12 +115,14 @@ end_progress() {
     kill "$PROGRESS" 2>/dev/null
     wait "$PROGRESS" 2>/dev/null
     PROGRESS=
+    identify_end
 }
 
 progress() {
     while sleep "$PROGRESS_SECONDS"; do
         curl -g -s --connect-timeout 2 --max-time 3 -H "Authorization: Bearer $TOKEN" --data "step=$1" \
-            --data "bytes=$(moved "$2" "$3")" "$PROGRESS_URL"
+            --data "bytes=$(moved "$2" "$3")" -o "$WORK/heard" "$PROGRESS_URL"
+        heed
     done
 }
 

@@ -121,6 +121,7 @@ begin_pulse() {
 pulse() {
     while sleep "$PROGRESS_SECONDS"; do
         curl -g -s --connect-timeout 2 --max-time 3 -H "Authorization: Bearer $TOKEN" --data "step=$1" --data bytes=0 \
-            "$PROGRESS_URL"
+            -o "$WORK/heard" "$PROGRESS_URL"
+        heed
     done
 }

@@ -34,10 +34,19 @@ status_base() {
 status_blink() {
     while :; do
         echo 1 >"$STATUS_LINE/value"
-        sleep 1
+        status_pause
         echo 0 >"$STATUS_LINE/value"
-        sleep 1
+        status_pause
     done
+}
+
+# Short while the module is to show itself. Not every busybox knows parts of a second.
+status_pause() {
+    if [ -e "$WORK/identify" ]; then
+        sleep 0.1 2>/dev/null || sleep 1
+    else
+        sleep 1
+    fi
 }
 
 # status_end SUCCESS: 1 or 0; the LED shows STATUS_ON_SUCCESS for success and the opposite for failure.

@@ -27,6 +27,8 @@ pub struct Image {
     pub cut_after: Option<usize>,
     /// The second half is held back until the device has said how far it is.
     pub wait_for_progress: bool,
+    /// The step in which the device is asked to blink.
+    pub identify_in: Option<&'static str>,
     /// The EEPROM image; the first so many downloads of it are cut off in the middle.
     pub firmware: Vec<u8>,
     pub cuts: usize,
@@ -123,8 +125,11 @@ fn serve(world: &World, stream: TcpStream) {
         "image" => image(world, &request, stream),
         "firmware" => firmware(world, stream),
         "progress" => {
+            let asked = world.image.identify_in.is_some_and(|step| request.form["step"] == [step]);
             world.progress.lock().unwrap().0.send(request.form).unwrap();
-            answer(stream, "200 OK", b"");
+            let body: &[u8] =
+                if asked { br#"{"identify":true,"state":"recorded"}"# } else { br#"{"state":"recorded"}"# };
+            answer(stream, "200 OK", body);
         }
         "report" => {
             let mut reports = world.reports.lock().unwrap();

@@ -110,6 +110,11 @@ impl World {
         self.folder.path().join("gpio")
     }
 
+    /// Where its LEDs are, if it has any.
+    pub fn leds(&self) -> PathBuf {
+        self.folder.path().join("leds")
+    }
+
     pub fn medium(&self) -> PathBuf {
         self.folder.path().join("medium")
     }
@@ -148,7 +153,9 @@ impl World {
         let medium = format!("STORAGE='{}'\n", self.medium().display());
         assert!(script.contains("STORAGE='/dev/mmcblk0'\n"));
         let script = script.replacen("STORAGE='/dev/mmcblk0'\n", &medium, 1);
-        script.replace("/sys/class/gpio", &self.gpio().display().to_string())
+        script
+            .replace("/sys/class/gpio", &self.gpio().display().to_string())
+            .replace("/sys/class/leds", &self.leds().display().to_string())
     }
 
     pub fn assert_failed(&self, output: &Output, code: &str) {
@@ -251,6 +258,7 @@ impl Job {
             body: self.served.clone(),
             cut_after: None,
             wait_for_progress: false,
+            identify_in: None,
             firmware: Vec::new(),
             cuts: 0,
             scripts: sites.map(|site| (site.id.to_owned(), site.text.clone())).collect(),

@@ -189,7 +189,7 @@ fn a_drained_station_begins_nothing_finishes_what_runs_and_resumes() {
 }
 
 /// Each command of the station, and params with which it would do something.
-const ORDERS: [(&str, &str); 37] = [
+const ORDERS: [(&str, &str); 38] = [
     ("project.create", r#"{"name":"New","image":"a.img","active":true}"#),
     ("project.update", r#"{"project":"gateway","name":"Other"}"#),
     ("project.activate", r#"{"project":"spare"}"#),
@@ -213,6 +213,7 @@ const ORDERS: [(&str, &str); 37] = [
     ("slot.list", "{}"),
     ("slot.power", r#"{"slot":"bench-9","action":"off"}"#),
     ("slot.release", r#"{"slot":"bench-9"}"#),
+    ("device.identify", r#"{"device":"020000000001"}"#),
     ("script.put", r#"{"name":"hello","text":"echo hello"}"#),
     ("script.delete", r#"{"script":"bye"}"#),
     ("script.list", "{}"),
