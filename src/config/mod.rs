@@ -110,6 +110,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
                 silence: file.sessions.silence.0,
                 stall: file.sessions.stall.0,
                 firmware: file.sessions.firmware.0,
+                step: file.sessions.step.0,
             },
         },
         interface: file.network.interface.clone(),

@@ -80,10 +80,22 @@ pub struct Session {
 pub struct Life {
     /// The last report, progress or byte.
     pub last_sign: Timestamp,
-    /// The last byte of the image that left the station.
+    /// The last byte of the image that left the station, or of the medium that the device has done.
     pub last_byte: Timestamp,
     pub open_images: u32,
     pub image_bytes: u64,
+    /// It tells now and then how far it is: so many bytes of its step. One that does so and falls silent is gone.
+    pub pulse: Option<u64>,
+}
+
+impl Life {
+    pub fn pulse(&mut self, bytes: u64, at: Timestamp) {
+        if self.pulse != Some(bytes) {
+            self.last_byte = at;
+        }
+        self.pulse = Some(bytes);
+        self.last_sign = at;
+    }
 }
 
 /// Two sessions are the same when the ledger says the same of them; signs of life are not part of that.

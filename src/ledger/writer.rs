@@ -95,7 +95,12 @@ impl Draft {
 const fn is_row(note: &Note) -> bool {
     !matches!(
         note,
-        Note::Sign { .. } | Note::Flow { .. } | Note::Contested { .. } | Note::Settled { .. } | Note::Progress { .. }
+        Note::Sign { .. }
+            | Note::Pulse { .. }
+            | Note::Flow { .. }
+            | Note::Contested { .. }
+            | Note::Settled { .. }
+            | Note::Progress { .. }
     )
 }
 

@@ -411,6 +411,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::DataIssued { .. }
         | Note::Progress { .. }
         | Note::Sign { .. }
+        | Note::Pulse { .. }
         | Note::Flow { .. } => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ const IMAGE: &[u8] = &[7; 4096];
 const STOCK: &str = "[all]\nBOOT_UART=0\n";
 
 /// Laid out as an image of a 2711 is, with nothing in it that runs.
-fn eeprom(bootconf: &str) -> Vec<u8> {
+pub fn eeprom(bootconf: &str) -> Vec<u8> {
     let mut image = vec![0xff; 512 << 10];
     let mut put = |at: usize, magic: u32, payload: &[u8]| {
         let length = u32::try_from(payload.len()).unwrap();

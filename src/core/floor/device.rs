@@ -267,6 +267,7 @@ impl Floor {
                 if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
                     session.running = Some(Running { step: *step, since: at });
                     session.life.last_sign = at;
+                    session.life.last_byte = at;
                 }
             }
             Event::StepCompleted { step, bytes, sha256, cache, firmware, scripts, warnings, .. } => {

@@ -136,6 +136,11 @@ pub enum Note {
     Sign {
         session: SessionId,
     },
+    /// The device says how far its step is; in memory only.
+    Pulse {
+        session: SessionId,
+        bytes: u64,
+    },
     /// How the image response goes; in memory only.
     Flow {
         session: SessionId,

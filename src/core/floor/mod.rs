@@ -5,6 +5,7 @@
 
 mod command;
 mod conflict;
+mod deadline;
 mod device;
 mod dhcp;
 mod fact;
@@ -58,12 +59,14 @@ pub struct Settings {
 /// After how much silence a session ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// No sign of life and no open image response: interrupted.
+    /// No sign of life: interrupted. A device that does not tell how far it is may be silent while its image is open.
     pub silence: Duration,
-    /// An open image response without a byte: failed, `stalled`.
+    /// A step that moves bytes, without one: failed, `stalled`.
     pub stall: Duration,
     /// A firmware step: failed, `firmware.timeout`.
     pub firmware: Duration,
+    /// Any other step, beyond what its scripts may take: failed, `step.timeout`.
+    pub step: Duration,
 }
 
 impl Default for Deadlines {
@@ -72,6 +75,7 @@ impl Default for Deadlines {
             silence: Duration::from_secs(120),
             stall: Duration::from_secs(15 * 60),
             firmware: Duration::from_secs(10 * 60),
+            step: Duration::from_secs(2 * 60),
         }
     }
 }
@@ -264,7 +268,7 @@ impl Floor {
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::ScriptOutput(output) => self.script_output(output).map(Decision::noted),
-            Observation::Progressed { session, token, .. } => self.progressed(*session, token),
+            Observation::Progressed { session, token, bytes, .. } => self.progressed(*session, token, *bytes),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
@@ -399,6 +403,11 @@ impl Floor {
             Note::Sign { session } => {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.life.last_sign = at;
+                }
+            }
+            Note::Pulse { session, bytes } => {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.life.pulse(*bytes, at);
                 }
             }
             Note::Flow { session, bytes, open } => {

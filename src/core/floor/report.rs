@@ -188,12 +188,12 @@ impl Floor {
         Ok(session)
     }
 
-    pub(super) fn progressed(&self, id: SessionId, token: &Token) -> Result<Decision, Refusal> {
+    pub(super) fn progressed(&self, id: SessionId, token: &Token, bytes: u64) -> Result<Decision, Refusal> {
         let session = self.session_of(id, token)?;
         if !session.is_open() {
             return Err(closed(session));
         }
-        Ok(Decision::noted(vec![Note::Sign { session: id }.into()]))
+        Ok(Decision::noted(vec![Note::Pulse { session: id, bytes }.into()]))
     }
 
     pub(super) fn reported(&self, report: &Report, now: Timestamp) -> Result<Decision, Refusal> {
@@ -321,7 +321,7 @@ impl Floor {
         .into()
     }
 
-    fn interrupted(&self, session: &Session, code: &str, detail: &str) -> Fact {
+    pub(super) fn interrupted(&self, session: &Session, code: &str, detail: &str) -> Fact {
         Event::DeviceInterrupted {
             device: self.reference_in(session),
             step: session.current_step(),
@@ -335,40 +335,6 @@ impl Floor {
 
     fn may_retry(&self, session: &Session) -> bool {
         self.devices.get(&session.mac).is_none_or(|device| device.failures + 1 < self.settings.max_attempts)
-    }
-
-    /// What the clock says to open sessions.
-    pub(super) fn passed_deadlines(&self, now: Timestamp) -> Vec<Fact> {
-        let deadlines = self.settings.deadlines;
-        let mut open: Vec<&Session> = self.sessions.values().filter(|session| session.is_open()).collect();
-        open.sort_by_key(|session| session.id);
-        open.into_iter()
-            .filter_map(|session| {
-                let life = session.life;
-                if let Some(running) = session.running.filter(|running| running.step == StepName::Firmware)
-                    && now.since(running.since) >= deadlines.firmware
-                {
-                    let minutes = deadlines.firmware.as_secs() / 60;
-                    let detail = format!("the EEPROM was not written and read back within {minutes} min");
-                    return Some(self.failed(session, None, "firmware.timeout", &detail));
-                }
-                if life.open_images > 0 {
-                    let stalled = now.since(life.last_byte) >= deadlines.stall;
-                    let minutes = deadlines.stall.as_secs() / 60;
-                    return stalled.then(|| {
-                        self.failed(
-                            session,
-                            None,
-                            "stalled",
-                            &format!("no byte of the image was taken for {minutes} min"),
-                        )
-                    });
-                }
-                let silent = now.since(life.last_sign) >= deadlines.silence;
-                let seconds = deadlines.silence.as_secs();
-                silent.then(|| self.interrupted(session, "silent", &format!("no sign of life for {seconds} s")))
-            })
-            .collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod boot;
 mod conflict;
+mod deadlines;
 mod firmware;
 mod rules;
 mod scripts;

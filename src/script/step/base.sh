@@ -118,9 +118,11 @@ end_progress() {
 }
 
 progress() {
-    while sleep "$PROGRESS_SECONDS"; do
+    # At once for the first time: from then on the station takes silence for what it is.
+    while :; do
         curl -g -s --connect-timeout 2 --max-time 3 -H "Authorization: Bearer $TOKEN" --data "step=$1" \
             --data "bytes=$(moved "$2" "$3")" "$PROGRESS_URL"
+        sleep "$PROGRESS_SECONDS" || return
     done
 }
 

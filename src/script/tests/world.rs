@@ -23,7 +23,7 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 25] = [
     "awk",
     "blockdev",
     "bunzip2",
@@ -31,6 +31,7 @@ const APPLETS: [&str; 24] = [
     "cp",
     "date",
     "dd",
+    "grep",
     "gunzip",
     "head",
     "mkdir",
@@ -250,6 +251,7 @@ impl Job {
         Image {
             body: self.served.clone(),
             cut_after: None,
+            resumes: false,
             wait_for_progress: false,
             firmware: Vec::new(),
             cuts: 0,
