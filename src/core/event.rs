@@ -9,7 +9,7 @@ use crate::core::boot::Boot;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
-use crate::core::observation::Cache;
+use crate::core::observation::{Cache, Vitals};
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rule;
@@ -183,6 +183,8 @@ pub enum Event {
         sha256: Digest,
         bytes: u64,
         cache: Cache,
+        #[serde(flatten)]
+        vitals: Vitals,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         simulated: bool,
     },
@@ -198,6 +200,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advice: Option<String>,
         retryable: bool,
+        #[serde(flatten)]
+        vitals: Vitals,
     },
     /// An operator or the ERP ended it.
     #[serde(rename = "device.aborted")]

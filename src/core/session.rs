@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::core::advice::advice;
 use crate::core::device::{Facts, Mac};
-use crate::core::observation::Evidence;
+use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::ProjectId;
 use crate::core::script::DeviceData;
@@ -72,6 +72,7 @@ pub struct Session {
     /// What the device is told of itself; the secrets go with its end.
     pub data: DeviceData,
     pub ended: Option<Ended>,
+    pub vitals: Vitals,
     pub life: Life,
 }
 
@@ -141,6 +142,8 @@ impl Session {
             "ended_at": ended.map(|ended| ended.at),
             "code": ended.and_then(|ended| ended.code.as_ref()),
             "detail": ended.and_then(|ended| ended.detail.as_ref()),
+            "temperature_after": self.vitals.temperature_after,
+            "link_mbps": self.vitals.link_mbps,
             "advice": ended.and_then(|ended| advice(ended.code.as_deref()?)),
         })
     }

@@ -10,7 +10,7 @@ use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::Firmware;
 use crate::core::floor::{Device, Floor, Note, Settings};
 use crate::core::image::{Digest, Image};
-use crate::core::observation::Evidence;
+use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rules;
@@ -239,6 +239,8 @@ struct SessionBody {
     warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "DeviceData::is_empty")]
     data: DeviceData,
+    #[serde(default, flatten)]
+    vitals: Vitals,
 }
 
 pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
@@ -250,6 +252,7 @@ pub fn save_session(connection: &Connection, session: &Session) -> Result<(), St
         done: session.done.clone(),
         warnings: session.warnings.clone(),
         data: session.data.clone(),
+        vitals: session.vitals.clone(),
     };
     let ended = session.ended.as_ref();
     connection
@@ -354,6 +357,7 @@ impl SessionRow {
                 code: self.code,
                 detail: self.detail,
             }),
+            vitals: body.vitals,
             life: Life::default(),
         })
     }

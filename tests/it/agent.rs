@@ -177,7 +177,13 @@ fn spawn(folder: &Path) -> (Child, Receiver<String>) {
 }
 
 /// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.
+///
+/// Where there is a file `trust.pem`, it trusts whom that names.
 pub fn run(mut command: Command, folder: &Path) -> (Child, Receiver<String>) {
+    let trust = folder.join("trust.pem");
+    if trust.exists() {
+        command.env("SSL_CERT_FILE", trust);
+    }
     let mut child = command
         .arg("run")
         .arg("--config")

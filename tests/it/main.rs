@@ -9,6 +9,7 @@ mod broker;
 mod cage;
 mod demo;
 mod errors;
+mod fetch;
 mod firmware;
 mod fleet;
 mod fuzz;

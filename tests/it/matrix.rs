@@ -82,9 +82,8 @@ impl Floor {
     /// None where the tests cannot run as root.
     fn open(transcode: &str) -> Option<Self> {
         let line = Line::new(Net::of_root()?, "off", &[]);
-        let file = line.folder.path().join("bootline.yml");
-        let text = fs::read_to_string(&file).unwrap().replace("silence: 5s", &format!("silence: {SILENCE}"));
-        fs::write(&file, format!("{text}images: {{transcode: {transcode}}}\n")).unwrap();
+        line.configure("silence: 5s", &format!("silence: {SILENCE}"));
+        line.configure("bus:", &format!("images: {{transcode: {transcode}}}\nbus:"));
         let mut floor = Self { line, raw: noise() };
         floor.line.start();
         Some(floor)
@@ -243,6 +242,12 @@ fn every_form_of_an_image_arrives_byte_for_byte() {
         let proof = of("provisioned");
         assert_eq!(proof["sha256"], sha256(&floor.raw), "{proof}");
         assert!(["dropped", "direct"].contains(&proof["cache"].as_str().unwrap()), "{proof}");
+        // What the cable of this module carries is what its kernel says of a veth.
+        let vitals = (&proof["temperature_after"], &proof["link_mbps"]);
+        assert_eq!(vitals, (&json!("51.0'C"), &json!(10_000)), "{proof}");
+        let id = proof["session"].as_str().unwrap();
+        let session = floor.line.curl(&[], &format!("/api/v1/sessions/{id}"))["session"].clone();
+        assert_eq!((&session["temperature_after"], &session["link_mbps"]), vitals, "{session}");
     }
 }
 

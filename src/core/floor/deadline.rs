@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::floor::{Deadlines, Fact, Floor};
+use crate::core::observation::Vitals;
 use crate::core::plan::Plan;
 use crate::core::script::PlannedScript;
 use crate::core::session::{Running, Session, StepName};
@@ -24,7 +25,7 @@ impl Floor {
         open.sort_by_key(|session| session.id);
         let end = |session: &Session| {
             Some(match over(session, deadlines, now)? {
-                Over::Failed(code, detail) => self.failed(session, None, code, &detail),
+                Over::Failed(code, detail) => self.failed(session, None, code, &detail, &Vitals::default()),
                 Over::Silent => {
                     let detail = format!("no sign of life for {} s", deadlines.silence.as_secs());
                     self.interrupted(session, "silent", &detail)

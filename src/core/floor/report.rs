@@ -4,7 +4,7 @@ use crate::core::advice::advice;
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note, firmware, scripts};
-use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk};
+use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk, Vitals};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
 use crate::core::refusal::Refusal;
@@ -213,11 +213,13 @@ impl Floor {
         }
         match &report.what {
             Reported::StepStarted { step } => self.step_started(session, *step),
-            Reported::StepCompleted { step, evidence } => self.step_completed(session, *step, evidence, now),
-            Reported::StepFailed { step, code, detail } => {
-                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail)]))
+            Reported::StepCompleted { step, evidence } => {
+                self.step_completed(session, *step, evidence, &report.vitals, now)
             }
-            Reported::Finished => self.finished(session, now),
+            Reported::StepFailed { step, code, detail } => {
+                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail, &report.vitals)]))
+            }
+            Reported::Finished => self.finished(session, &report.vitals, now),
         }
     }
 
@@ -250,6 +252,7 @@ impl Floor {
         session: &Session,
         step: StepName,
         evidence: &Evidence,
+        vitals: &Vitals,
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if session.has_done(step) {
@@ -260,7 +263,7 @@ impl Floor {
             return match fault.status {
                 400 => Err(fault),
                 _ => Ok(Decision {
-                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail)],
+                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail, vitals)],
                     answer: Answer::Refused(fault),
                 }),
             };
@@ -289,7 +292,7 @@ impl Floor {
     }
 
     /// Passed is said here and nowhere else, and only on a read-back that was checked when it came in.
-    fn finished(&self, session: &Session, now: Timestamp) -> Result<Decision, Refusal> {
+    fn finished(&self, session: &Session, vitals: &Vitals, now: Timestamp) -> Result<Decision, Refusal> {
         let proof = Self::evidence(session, StepName::Verify)
             .and_then(|evidence| Some((evidence.sha256?, evidence.bytes?, evidence.cache?)));
         let is_done = session.plan.steps().into_iter().all(|step| session.has_done(step));
@@ -303,13 +306,21 @@ impl Floor {
                 sha256,
                 bytes,
                 cache,
+                vitals: vitals.clone(),
                 simulated: session.facts.simulated,
             }
             .into(),
         ]))
     }
 
-    pub(super) fn failed(&self, session: &Session, step: Option<StepName>, code: &str, detail: &str) -> Fact {
+    pub(super) fn failed(
+        &self,
+        session: &Session,
+        step: Option<StepName>,
+        code: &str,
+        detail: &str,
+        vitals: &Vitals,
+    ) -> Fact {
         Event::DeviceFailed {
             device: self.reference_in(session),
             step: step.or_else(|| session.current_step()),
@@ -317,6 +328,7 @@ impl Floor {
             detail: detail.to_owned(),
             advice: advice(code).map(str::to_owned),
             retryable: self.may_retry(session),
+            vitals: vitals.clone(),
         }
         .into()
     }

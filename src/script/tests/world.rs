@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
+use crate::core::observation::Vitals;
 use crate::core::plan::{Plan, SessionId, StoragePath};
 use crate::core::project::{ProjectId, StatusLed};
 use crate::core::script::{DeviceData, FileName, Manner, OnFailure, PlannedScript, Scripts};
@@ -296,6 +297,7 @@ impl Job {
             warnings: Vec::new(),
             data: self.data.clone(),
             ended: None,
+            vitals: Vitals::default(),
             life: Life::default(),
         }
     }
