@@ -230,7 +230,9 @@ fn every_form_of_an_image_arrives_byte_for_byte() {
     for (form, served) in [("raw", "raw"), ("xz", "xz"), ("gz", "gz"), ("bz2", "bz2"), ("zstd", "gz")] {
         let Some(floor) = Floor::open(if form == "zstd" { "auto" } else { "off" }) else { return };
         let image = floor.take_in(&format!("image.{form}"), &packed(form, &floor.raw));
-        let cases = [Case::new("form", Ends::Passed, Medium::Image)];
+        let drops_caches = form == "raw";
+        let wiring = Wiring { drops_caches, ..Wiring::default() };
+        let cases = [Case { wiring, ..Case::new("form", Ends::Passed, Medium::Image) }];
         floor.set_up(&cases, &image);
         floor.run(&cases);
         let events = floor.line.curl(&[], "/api/v1/events?limit=1000");
@@ -241,7 +243,7 @@ fn every_form_of_an_image_arrives_byte_for_byte() {
         assert_eq!((&of("started")["plan"]["compression"], form), (&json!(served), form));
         let proof = of("provisioned");
         assert_eq!(proof["sha256"], sha256(&floor.raw), "{proof}");
-        assert!(["dropped", "direct"].contains(&proof["cache"].as_str().unwrap()), "{proof}");
+        assert_eq!(proof["cache"], if drops_caches { "dropped" } else { "direct" }, "{proof}");
         // What the cable of this module carries is what its kernel says of a veth.
         let vitals = (&proof["temperature_after"], &proof["link_mbps"]);
         assert_eq!(vitals, (&json!("51.0'C"), &json!(10_000)), "{proof}");
@@ -293,6 +295,11 @@ fn what_goes_wrong_is_recorded_as_what_it_was() {
         rots("a bit in the middle rots", |module, _| rot(module, 9 * MIB + 17)),
         rots("the first sector rots", |module, _| rot(module, 0)),
         rots("the last byte rots", |module, _| rot(module, IMAGE - 1)),
+        Case {
+            wiring: Wiring { hold: Some("*step=verify*state=started*"), drops_caches: true, ..Wiring::default() },
+            happens: |module, _| rot(module, 3 * MIB),
+            ..Case::new("a bit rots under an emptied cache", fails("verify", "verify.mismatch"), Medium::Unbootable)
+        },
         Case {
             medium_bytes: 8 * MIB,
             ..Case::new("the medium is too small", Ends::Refused("image_too_large"), Medium::Untouched)

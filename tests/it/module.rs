@@ -88,6 +88,8 @@ pub struct Wiring {
     pub slow_eeprom: bool,
     /// What it says of the size of its storage, where that is not the truth.
     pub tells_bytes: Option<u64>,
+    /// It may empty the memory of what was read, which is all of this machine's. Others read past that memory.
+    pub drops_caches: bool,
 }
 
 pub struct Module {
@@ -247,7 +249,8 @@ fn furnish(bench: &Path, wiring: &Wiring) {
     nix::unistd::mkfifo(&bench.join("go"), nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
     tool(bench, "curl", &CURL.replace("HOLD", wiring.hold.unwrap_or("-none-")));
     tool(bench, "vcgencmd", "#!/bin/sh\n[ \"$1\" = measure_temp ] && echo \"temp=51.0'C\"\n");
-    fs::write(bench.join("init"), INIT).unwrap();
+    let settings = if wiring.drops_caches { "" } else { KEEP_CACHES };
+    fs::write(bench.join("init"), INIT.replace("SETTINGS", settings)).unwrap();
     if let Some(eeprom) = &wiring.eeprom {
         fs::write(bench.join("eeprom"), eeprom).unwrap();
         let slow = if wiring.slow_eeprom { "while :; do sleep 1; done" } else { "" };
@@ -300,6 +303,7 @@ exec unshare --pid --fork --kill-child --mount-proc="$root/proc" setpriv --inh-c
 const INIT: &str = r#"
 export PATH=/bench/bin:/bin HOME=/root
 cd /root
+SETTINGS
 {
     curl -g --retry 10 --retry-connrefused -o /tmp/script "$(cat /bench/url)"
 } 2>/bench/kernel
@@ -307,6 +311,8 @@ sh /tmp/script >/bench/screen 2>&1
 echo $? >/bench/ended
 mv /bench/ended /bench/exit
 "#;
+
+const KEEP_CACHES: &str = "mount -o bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
 
 const CURL: &str = r#"#!/bin/sh
 /usr/bin/curl "$@"
