@@ -97,6 +97,16 @@ impl Life {
         self.pulse = Some(bytes);
         self.last_sign = at;
     }
+
+    /// So many bytes of the image have left the station, and so many responses are open.
+    pub fn flow(&mut self, bytes: u64, open: u32, at: Timestamp) {
+        if bytes != self.image_bytes || open > self.open_images {
+            self.last_byte = at;
+        }
+        self.last_sign = at;
+        self.image_bytes = bytes;
+        self.open_images = open;
+    }
 }
 
 /// Two sessions are the same when the ledger says the same of them; signs of life are not part of that.

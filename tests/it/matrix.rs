@@ -426,6 +426,26 @@ fn a_station_that_is_killed_in_the_middle_of_an_image_goes_on_with_it() {
     }
 }
 
+fn cut_when_held(module: &mut Module, _: &Line) -> Option<Vec<u8>> {
+    module.await_held();
+    Some(module.cut_power())
+}
+
+fn cut_in_script(module: &mut Module, _: &Line) -> Option<Vec<u8>> {
+    module.until("runs its script", || module.bench("here").exists());
+    Some(module.cut_power())
+}
+
+fn cut_in_eeprom(module: &mut Module, _: &Line) -> Option<Vec<u8>> {
+    module.until("writes its EEPROM", || module.bench("half").exists());
+    Some(module.cut_power())
+}
+
+fn cut_midway(module: &mut Module, _: &Line) -> Option<Vec<u8>> {
+    module.await_written(3 * MIB);
+    Some(module.cut_power())
+}
+
 #[test]
 fn a_power_cut_in_any_step_is_an_interruption() {
     let Some(floor) = Floor::open("off") else { return };
@@ -434,14 +454,6 @@ fn a_power_cut_in_any_step_is_an_interruption() {
     let firmware = with_firmware(&floor);
     let in_step = |step| Ends::Interrupted(Some(step));
     let holds = |words| Wiring { hold: Some(words), ..Wiring::default() };
-    let cut_when_held = |module: &mut Module, _: &Line| {
-        module.await_held();
-        Some(module.cut_power())
-    };
-    let cut_in_script = |module: &mut Module, _: &Line| {
-        module.until("runs its script", || module.bench("here").exists());
-        Some(module.cut_power())
-    };
     let cases = [
         Case {
             wiring: holds("*/scriptexecute*"),
@@ -451,10 +463,7 @@ fn a_power_cut_in_any_step_is_an_interruption() {
         Case {
             project: firmware,
             wiring: Wiring { eeprom: Some(eeprom("A=1\n")), slow_eeprom: true, ..Wiring::default() },
-            happens: |module, _| {
-                module.until("writes its EEPROM", || module.bench("half").exists());
-                Some(module.cut_power())
-            },
+            happens: cut_in_eeprom,
             ..Case::new("in the eeprom", in_step("firmware"), Medium::Untouched)
         },
         Case {
@@ -464,10 +473,7 @@ fn a_power_cut_in_any_step_is_an_interruption() {
         },
         Case {
             wiring: Wiring { rate: SLOW, ..Wiring::default() },
-            happens: |module, _| {
-                module.await_written(3 * MIB);
-                Some(module.cut_power())
-            },
+            happens: cut_midway,
             ..Case::new("in the image", in_step("write"), Medium::Unbootable)
         },
         Case {

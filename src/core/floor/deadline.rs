@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::floor::{Deadlines, Fact, Floor};
-use crate::core::observation::Vitals;
+use crate::core::floor::{Deadlines, Fact, Floor, Note};
 use crate::core::plan::Plan;
 use crate::core::script::PlannedScript;
 use crate::core::session::{Running, Session, StepName};
@@ -18,6 +17,17 @@ enum Over {
 }
 
 impl Floor {
+    /// Signs of life.
+    pub(super) fn apply_sign(&mut self, note: &Note, at: Timestamp) {
+        let (Note::Sign { session } | Note::Pulse { session, .. } | Note::Flow { session, .. }) = note else { return };
+        let Some(life) = self.sessions.get_mut(session).map(|session| &mut session.life) else { return };
+        match note {
+            Note::Pulse { bytes, .. } => life.pulse(*bytes, at),
+            Note::Flow { bytes, open, .. } => life.flow(*bytes, *open, at),
+            _ => life.last_sign = at,
+        }
+    }
+
     /// The ends of the sessions whose time has passed, in their order.
     pub(super) fn passed_deadlines(&self, now: Timestamp) -> Vec<Fact> {
         let deadlines = &self.settings.deadlines;
@@ -25,7 +35,7 @@ impl Floor {
         open.sort_by_key(|session| session.id);
         let end = |session: &Session| {
             Some(match over(session, deadlines, now)? {
-                Over::Failed(code, detail) => self.failed(session, None, code, &detail, &Vitals::default()),
+                Over::Failed(code, detail) => self.failed(session, None, code, &detail),
                 Over::Silent => {
                     let detail = format!("no sign of life for {} s", deadlines.silence.as_secs());
                     self.interrupted(session, "silent", &detail)

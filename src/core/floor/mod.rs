@@ -400,27 +400,7 @@ impl Floor {
             Note::CursorMoved { sink, seq } => {
                 self.cursors.insert(sink.clone(), *seq);
             }
-            Note::Sign { session } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.last_sign = at;
-                }
-            }
-            Note::Pulse { session, bytes } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    session.life.pulse(*bytes, at);
-                }
-            }
-            Note::Flow { session, bytes, open } => {
-                if let Some(session) = self.sessions.get_mut(session) {
-                    let life = &mut session.life;
-                    if *bytes != life.image_bytes || *open > life.open_images {
-                        life.last_byte = at;
-                    }
-                    life.last_sign = at;
-                    life.image_bytes = *bytes;
-                    life.open_images = *open;
-                }
-            }
+            Note::Sign { .. } | Note::Pulse { .. } | Note::Flow { .. } => self.apply_sign(note, at),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
             Note::DataAssigned { mac, data } => {

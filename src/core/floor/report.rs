@@ -214,10 +214,10 @@ impl Floor {
         match &report.what {
             Reported::StepStarted { step } => self.step_started(session, *step),
             Reported::StepCompleted { step, evidence } => {
-                self.step_completed(session, *step, evidence, &report.vitals, now)
+                self.step_completed(session, *step, (evidence, &report.vitals), now)
             }
             Reported::StepFailed { step, code, detail } => {
-                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail, &report.vitals)]))
+                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail).with_vitals(&report.vitals)]))
             }
             Reported::Finished => self.finished(session, &report.vitals, now),
         }
@@ -251,8 +251,7 @@ impl Floor {
         &self,
         session: &Session,
         step: StepName,
-        evidence: &Evidence,
-        vitals: &Vitals,
+        (evidence, vitals): (&Evidence, &Vitals),
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if session.has_done(step) {
@@ -263,7 +262,7 @@ impl Floor {
             return match fault.status {
                 400 => Err(fault),
                 _ => Ok(Decision {
-                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail, vitals)],
+                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail).with_vitals(vitals)],
                     answer: Answer::Refused(fault),
                 }),
             };
@@ -313,14 +312,7 @@ impl Floor {
         ]))
     }
 
-    pub(super) fn failed(
-        &self,
-        session: &Session,
-        step: Option<StepName>,
-        code: &str,
-        detail: &str,
-        vitals: &Vitals,
-    ) -> Fact {
+    pub(super) fn failed(&self, session: &Session, step: Option<StepName>, code: &str, detail: &str) -> Fact {
         Event::DeviceFailed {
             device: self.reference_in(session),
             step: step.or_else(|| session.current_step()),
@@ -328,7 +320,7 @@ impl Floor {
             detail: detail.to_owned(),
             advice: advice(code).map(str::to_owned),
             retryable: self.may_retry(session),
-            vitals: vitals.clone(),
+            vitals: Vitals::default(),
         }
         .into()
     }
