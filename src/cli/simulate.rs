@@ -61,6 +61,9 @@ pub struct Args {
     /// Address of the first device, to be the same devices again [default: a random one]
     #[arg(long)]
     pub first: Option<Mac>,
+    /// Leave the media of the devices in this new folder, to be looked at
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<std::path::PathBuf>,
     /// A machine-readable result as the last line of standard output
     #[arg(long)]
     pub json: bool,
@@ -86,12 +89,18 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn begin(args: &Args, models: Vec<Model>) -> Result<ExitCode> {
-    let scratch = Scratch::new("simulate").context("cannot make a temporary folder")?;
+    let scratch = match &args.keep {
+        Some(folder) => Scratch::at(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?,
+        None => Scratch::new("simulate").context("cannot make a temporary folder")?,
+    };
     // One thread: the devices die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(simulate(args, models, &scratch));
     // The devices before their folder.
     drop(runtime);
+    if args.keep.is_some() {
+        scratch.keep();
+    }
     code
 }
 

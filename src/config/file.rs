@@ -188,6 +188,7 @@ pub struct Sessions {
     pub silence: Span,
     pub stall: Span,
     pub firmware: Span,
+    pub step: Span,
 }
 
 impl Default for Sessions {
@@ -197,6 +198,7 @@ impl Default for Sessions {
             silence: Span(Duration::from_secs(120)),
             stall: Span(Duration::from_secs(15 * 60)),
             firmware: Span(Duration::from_secs(10 * 60)),
+            step: Span(Duration::from_secs(2 * 60)),
         }
     }
 }

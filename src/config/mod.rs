@@ -130,6 +130,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
                 silence: file.sessions.silence.0,
                 stall: file.sessions.stall.0,
                 firmware: file.sessions.firmware.0,
+                step: file.sessions.step.0,
             },
             line: line::line(&file)?,
         },

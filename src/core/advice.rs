@@ -52,7 +52,12 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "verify.cached" => {
             "The provisioning system could not empty its cache; put its current version into the boot files."
         }
-        "stalled" => "The download stood still; check cable and switch port, and whether other modules stall too.",
+        "step.timeout" => {
+            "The step did not come to its end though its scripts were to; read their output in the session."
+        }
+        "stalled" => {
+            "Bytes stood still; check cable and switch port, and whether other modules stall too, then the storage."
+        }
         "silent" => "The module went away; check its power and its cable, and power it again.",
         "rebooted" => "The module started anew in the middle; check its power supply.",
         "aborted" => "Somebody ended this attempt; device.authorize allows another one.",
@@ -89,7 +94,16 @@ mod tests {
     fn every_way_to_fail_comes_with_a_sentence_of_advice() {
         let codes = codes_of_the_script();
         assert!(codes.len() > 20 && codes.contains("script.failed") && codes.contains("write.medium"), "{codes:?}");
-        let own = ["verify.size", "verify.cached", "firmware.timeout", "stalled", "silent", "rebooted", "aborted"];
+        let own = [
+            "verify.size",
+            "verify.cached",
+            "firmware.timeout",
+            "step.timeout",
+            "stalled",
+            "silent",
+            "rebooted",
+            "aborted",
+        ];
         for code in codes.iter().map(String::as_str).chain(own) {
             let sentence = advice(code).unwrap_or_else(|| panic!("no advice for {code}"));
             assert!(sentence.ends_with('.'), "{code}: {sentence}");

@@ -11,7 +11,7 @@ use crate::core::command::Actor;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
-use crate::core::observation::Cache;
+use crate::core::observation::{Cache, Vitals};
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rule;
@@ -313,6 +313,8 @@ pub enum Event {
         bytes: u64,
         /// How they were read.
         cache: Cache,
+        #[serde(flatten)]
+        vitals: Vitals,
         /// A simulated device: the proof is of the software, not of a module. Never book these.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         simulated: bool,
@@ -334,6 +336,8 @@ pub enum Event {
         advice: Option<String>,
         /// Another attempt is allowed without `device.authorize`.
         retryable: bool,
+        #[serde(flatten)]
+        vitals: Vitals,
     },
     /// An operator or the ERP ended it.
     #[serde(rename = "device.aborted")]

@@ -326,6 +326,18 @@ pub struct Report {
     pub session: SessionId,
     pub token: Token,
     pub what: Reported,
+    pub vitals: Vitals,
+}
+
+/// How the device was at the end of its work, as far as it says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Vitals {
+    /// As in the facts: `51.0'C`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_after: Option<String>,
+    /// What its Ethernet port has agreed on, in Mbit/s: 1000 with all four pairs of the cable, 100 with two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_mbps: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

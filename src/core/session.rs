@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::device::{Facts, Mac};
-use crate::core::observation::Evidence;
+use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::ProjectId;
 use crate::core::script::DeviceData;
@@ -78,6 +78,7 @@ pub struct Session {
     /// What the device is told of itself; the secrets go with its end.
     pub data: DeviceData,
     pub ended: Option<Ended>,
+    pub vitals: Vitals,
     pub life: Life,
 }
 
@@ -86,12 +87,14 @@ pub struct Session {
 pub struct Life {
     /// The last report, progress or byte.
     pub last_sign: Timestamp,
-    /// The last byte of the image that left the station.
+    /// The last byte of the image that left the station, or of the medium that the device has done.
     pub last_byte: Timestamp,
     pub open_images: u32,
     pub image_bytes: u64,
     /// The device is to blink until then.
     pub identify_until: Timestamp,
+    /// It tells now and then how far it is: so many bytes of its step. One that does so and falls silent is gone.
+    pub pulse: Option<u64>,
 }
 
 /// Two sessions are the same when the ledger says the same of them; signs of life are not part of that.
@@ -104,6 +107,15 @@ impl PartialEq for Life {
 impl Eq for Life {}
 
 impl Life {
+    /// So many bytes of its step the device has done.
+    pub fn pulse(&mut self, bytes: u64, at: Timestamp) {
+        if self.pulse != Some(bytes) {
+            self.last_byte = at;
+        }
+        self.pulse = Some(bytes);
+        self.last_sign = at;
+    }
+
     /// The station's side of the image responses, as it was just seen.
     pub fn flowed(&mut self, bytes: u64, open: u32, at: Timestamp) {
         if bytes != self.image_bytes || open > self.open_images {

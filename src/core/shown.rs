@@ -13,7 +13,7 @@ use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{FirmwarePlan, FirmwareSeen};
 use crate::core::image::{Digest, Image, Keeping};
 use crate::core::job::JobState;
-use crate::core::observation::{Cache, Evidence};
+use crate::core::observation::{Cache, Evidence, Vitals};
 use crate::core::plan::{SessionId, StepName, StoragePath};
 use crate::core::project::ProjectId;
 use crate::core::refusal::Refusal;
@@ -68,6 +68,8 @@ pub struct SessionShown {
     pub detail: Option<String>,
     /// What to do about it, for the operator.
     pub advice: Option<String>,
+    #[serde(flatten)]
+    pub vitals: Vitals,
 }
 
 /// A step that is done, and what it showed.
@@ -132,6 +134,7 @@ impl SessionShown {
             advice: code.as_deref().and_then(crate::core::advice::advice).map(str::to_owned),
             code,
             detail: ended.and_then(|ended| ended.detail.clone()),
+            vitals: session.vitals.clone(),
         }
     }
 }

@@ -177,13 +177,28 @@ async fn send(url: &Url, label: &Label) -> Result<Response<Incoming>, Broken> {
         let stream = timeout(CONNECT, connector()?.connect(name, stream))
             .await
             .map_err(|_| again("no TLS in time"))?
-            .map_err(again)?;
+            .map_err(|error| untrusted(&host, error))?;
         exchange(TokioIo::new(stream), request).await
     } else {
         exchange(TokioIo::new(stream), request).await
     }
 }
 
+/// A certificate that is not trusted will not be trusted the next time; all else may pass.
+fn untrusted(host: &str, error: std::io::Error) -> Broken {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<tokio_rustls::rustls::Error>()) {
+        Some(tokio_rustls::rustls::Error::InvalidCertificate(why)) => {
+            let detail = format!(
+                "the certificate of {host} is not trusted: {why}; put its issuer into the certificates of the system, or \
+                 into the file that SSL_CERT_FILE names, and start the station anew"
+            );
+            Refusal::new(502, "fetch_untrusted", detail).into()
+        }
+        _ => again(error),
+    }
+}
+
+/// Trusts whom the system trusts, or the file or folder that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in its place.
 fn connector() -> Result<TlsConnector, Broken> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

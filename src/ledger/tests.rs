@@ -18,7 +18,7 @@ use crate::core::floor::{Deadlines, Settings};
 use crate::core::image::{Compression, Digest, Image, Survey};
 use crate::core::observation::{
     Cache, ConsoleLine, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Input, Observation, Report, Reported,
-    ScriptAsk,
+    ScriptAsk, Vitals,
 };
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
@@ -135,7 +135,7 @@ async fn an_open_session_survives_a_restart_and_its_device_may_finish() {
 
     let (ledger, _) = open(folder.path(), &clock);
     let report = |what| {
-        let report = Report { session: session.id, token: session.token.clone(), what };
+        let report = Report { session: session.id, token: session.token.clone(), what, vitals: Vitals::default() };
         ledger.submit(Input::Observed(Observation::Reported(report)))
     };
     report(Reported::StepCompleted { step: StepName::Write, evidence: Evidence::default() }).await.unwrap();
@@ -262,7 +262,7 @@ async fn a_wrong_token_is_refused_and_a_late_report_changes_nothing() {
     with_project(&ledger).await;
     let Answer::Session(session) = ask(&ledger, 1).await.answer else { panic!("no session") };
     let report = |token: &str, what| {
-        let report = Report { session: session.id, token: token.parse().unwrap(), what };
+        let report = Report { session: session.id, token: token.parse().unwrap(), what, vitals: Vitals::default() };
         ledger.submit(Input::Observed(Observation::Reported(report)))
     };
     let Err(SubmitError::Refused(refusal)) = report("other", Reported::Finished).await else { panic!("taken") };
@@ -305,7 +305,9 @@ fn input_of((kind, a, b): (u8, u8, u8), sessions: &[SessionId]) -> Input {
         firmware: Some(FirmwareSeen { version_before: Some("x".to_owned()), ..FirmwareSeen::default() }),
         warnings: Vec::new(),
     };
-    let report = |what| Observation::Reported(Report { session, token: "tok".parse().unwrap(), what });
+    let report = |what| {
+        Observation::Reported(Report { session, token: "tok".parse().unwrap(), what, vitals: Vitals::default() })
+    };
     let dhcp = |kind, identity, requested| {
         Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false, proxy: false })
     };

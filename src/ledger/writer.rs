@@ -128,6 +128,7 @@ const fn is_row(note: &Note) -> bool {
         note,
         Note::Sign { .. }
             | Note::Identify { .. }
+            | Note::Pulse { .. }
             | Note::Flow { .. }
             | Note::Contested { .. }
             | Note::Settled { .. }

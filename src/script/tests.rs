@@ -156,7 +156,22 @@ fn a_broken_xz_fails_the_write_and_the_module_netboots_again() {
 }
 
 #[test]
-fn a_connection_that_is_cut_fails_the_write() {
+fn a_connection_that_is_cut_is_taken_up_where_it_ended() {
+    for (world, job) in World::both().iter().flat_map(|w| [(w, Job::raw(3 * MIB)), (w, Job::xz(3 * MIB))]) {
+        let image = Image { cut_after: Some(job.served.len() * 2 / 5), resumes: true, ..job.image() };
+        let station = Station::start(image, |_, _| Say::Status(200));
+        world.with_medium(4 * MIB);
+        let output = world.provision(&job, &station);
+        assert!(output.status.success(), "{}: {output:?}", world.name);
+        assert!(fs::read(world.medium()).unwrap()[..job.raw_size] == job.raw, "{}", world.name);
+        let reports = station.reports.lock().unwrap();
+        let taken_up = |text: &&String| text.ends_with("bytes and was taken up");
+        assert_eq!(values(&reports[1], "warning").iter().filter(taken_up).count(), 2, "{}", world.name);
+    }
+}
+
+#[test]
+fn a_connection_that_is_cut_and_cannot_be_taken_up_fails_the_write() {
     for (world, job) in World::both().iter().flat_map(|w| [(w, Job::raw(3 * MIB)), (w, Job::xz(3 * MIB))]) {
         let image = Image { cut_after: Some(job.served.len() * 2 / 3), ..job.image() };
         let station = Station::start(image, |_, _| Say::Status(200));
@@ -164,7 +179,7 @@ fn a_connection_that_is_cut_fails_the_write() {
         let output = world.provision(&job, &station);
         world.assert_failed(&output, "write.download");
         assert_eq!(station.story(), ["write started", "write failed write.download"]);
-        assert!(values(&station.reports.lock().unwrap()[1], "detail")[0].contains("(18)"));
+        assert!(values(&station.reports.lock().unwrap()[1], "detail")[0].contains("(33)"));
         world.assert_wiped();
     }
 }

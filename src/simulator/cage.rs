@@ -153,10 +153,14 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple()));
-        DirBuilder::new().mode(0o700).create(&folder)?;
-        give(&folder)?;
-        Ok(Self(folder))
+        Self::at(&std::env::temp_dir().join(format!("bootline-{name}-{}", uuid::Uuid::now_v7().simple())))
+    }
+
+    /// A folder that is not there yet.
+    pub fn at(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new().mode(0o700).create(folder)?;
+        give(folder)?;
+        Ok(Self(folder.to_owned()))
     }
 
     pub fn path(&self) -> &Path {

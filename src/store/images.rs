@@ -23,6 +23,9 @@ pub fn load(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError
     for (image, keeping) in keepings(connection)? {
         floor.learn_keeping(image, keeping);
     }
+    for job in ended_jobs(connection)?.iter().rev() {
+        floor.learn_job(job);
+    }
     for job in open_jobs(connection)? {
         floor.learn_job(&job);
     }
@@ -85,6 +88,11 @@ fn jobs<P: rusqlite::Params>(connection: &Connection, clause: &str, params: P) -
 
 pub fn open_jobs(connection: &Connection) -> Result<Vec<Job>, StoreError> {
     jobs(connection, "WHERE state = 'running' ORDER BY started, id", [])
+}
+
+/// The last ones about a file that came: some say why it is no image.
+fn ended_jobs(connection: &Connection) -> Result<Vec<Job>, StoreError> {
+    jobs(connection, "WHERE state <> 'running' AND image IS NOT NULL ORDER BY started DESC, id DESC LIMIT 256", [])
 }
 
 pub fn newest_jobs(connection: &Connection, limit: u32) -> Result<Vec<Job>, StoreError> {

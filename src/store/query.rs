@@ -77,8 +77,7 @@ pub fn counts(connection: &Connection) -> Result<BTreeMap<String, Counts>, Store
 pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
     tables::sessions(
         connection,
-        "WHERE (?1 IS NULL OR mac = ?1) AND (?2 IS NULL OR project = ?2) \
-         AND (?3 IS NULL OR coalesce(outcome, 'open') = ?3) AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5",
+        &clause(filter),
         rusqlite::params![
             filter.mac.map(|mac| mac.to_string()),
             filter.project,
@@ -87,6 +86,15 @@ pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<S
             i64::from(filter.limit),
         ],
     )
+}
+
+/// Only what is asked for is said: an index is no help with `?1 IS NULL OR`, and there may be a million sessions.
+fn clause(filter: &SessionFilter) -> String {
+    let mac = if filter.mac.is_some() { "mac = ?1" } else { "?1 IS NULL" };
+    let project = if filter.project.is_some() { "project = ?2" } else { "?2 IS NULL" };
+    let outcome = if filter.outcome.is_some() { "coalesce(outcome, 'open') = ?3" } else { "?3 IS NULL" };
+    let before = if filter.before.is_some() { "id < ?4" } else { "?4 IS NULL" };
+    format!("WHERE {mac} AND {project} AND {outcome} AND {before} ORDER BY id DESC LIMIT ?5")
 }
 
 /// Every attempt on the device that has this serial, in their order.

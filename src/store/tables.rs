@@ -12,7 +12,7 @@ use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::Firmware;
 use crate::core::floor::{Device, Floor, Note, Settings};
 use crate::core::image::{Digest, Image};
-use crate::core::observation::Evidence;
+use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rules;
@@ -260,6 +260,8 @@ struct SessionBody {
     warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "DeviceData::is_empty")]
     data: DeviceData,
+    #[serde(default, flatten)]
+    vitals: Vitals,
 }
 
 pub fn save_session(connection: &Connection, session: &Session) -> Result<(), StoreError> {
@@ -273,6 +275,7 @@ pub fn save_session(connection: &Connection, session: &Session) -> Result<(), St
         done: session.done.clone(),
         warnings: session.warnings.clone(),
         data: session.data.clone(),
+        vitals: session.vitals.clone(),
     };
     let ended = session.ended.as_ref();
     connection
@@ -379,6 +382,7 @@ impl SessionRow {
                 code: self.code,
                 detail: self.detail,
             }),
+            vitals: body.vitals,
             life: Life::default(),
         })
     }
@@ -446,6 +450,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::Progress { .. }
         | Note::Sign { .. }
         | Note::Identify { .. }
+        | Note::Pulse { .. }
         | Note::Flow { .. } => Ok(()),
     }
 }

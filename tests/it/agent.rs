@@ -236,10 +236,16 @@ pub fn sequence(event: &Value) -> u64 {
 }
 
 /// Starts the agent by a command that names the binary, perhaps from inside a namespace; its log comes as lines.
+///
+/// Where there is a file `trust.pem`, it trusts whom that names.
 pub fn run(mut command: Command, folder: &Path) -> (Child, Receiver<String>) {
     // Tests of the buses are about more than an operator may do.
     if command.get_envs().all(|(name, _)| name != "BOOTLINE__BUS__ROLE") {
         command.env("BOOTLINE__BUS__ROLE", "admin");
+    }
+    let trust = folder.join("trust.pem");
+    if trust.exists() {
+        command.env("SSL_CERT_FILE", trust);
     }
     let mut child = command
         .arg("run")

@@ -34,6 +34,14 @@ impl Line {
         Self { net, folder, agent: None }
     }
 
+    /// Changes its configuration, before it runs.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("bootline.yml");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+    }
+
     pub fn start(&mut self) {
         let (child, lines) = run(self.net.command(env!("CARGO_BIN_EXE_bootline")), self.folder.path());
         self.agent = Some(child);
@@ -69,7 +77,7 @@ impl Line {
     /// Powers devices on; the last line is the result.
     pub fn power(&self, arguments: &[&str]) -> (Child, Receiver<String>) {
         let mut simulate: Command = self.net.command(env!("CARGO_BIN_EXE_bootline"));
-        simulate.args(["simulate", "--interface", "br0", "--medium-size", "1MiB", "--timeout", "90", "--json"]);
+        simulate.args(["simulate", "--interface", "br0", "--medium-size", "1MiB", "--timeout", "240", "--json"]);
         let mut child = simulate.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = lines_of(child.stdout.take().unwrap());
         (child, lines)

@@ -29,7 +29,7 @@ use crate::core::command::Transport;
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::floor;
 use crate::core::image::{Compression, Digest, Image, Survey};
-use crate::core::observation::{Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::observation::{Input, Observation, Report, Reported, ScriptAsk, Vitals};
 use crate::core::plan::SessionId;
 use crate::core::session::StepName;
 use crate::core::time::Timestamp;
@@ -136,7 +136,8 @@ impl World {
         let Answer::Session(session) = receipt.answer else { panic!("{:?}", receipt.answer) };
         let (session, token, step) = (session.id, session.token.clone(), StepName::Write);
         let what = Reported::StepStarted { step };
-        self.observe(Observation::Reported(Report { session, token: token.clone(), what })).await;
+        self.observe(Observation::Reported(Report { session, token: token.clone(), what, vitals: Vitals::default() }))
+            .await;
         self.observe(Observation::Progressed { session, token, step, bytes: 512 }).await;
     }
 

@@ -9,7 +9,7 @@ use crate::core::boot::Boot;
 use crate::core::device::{BootIdentity, Mac, Revision, Serial, Serial8};
 use crate::core::event::{DeviceRef, Event};
 use crate::core::floor::{Fact, Floor};
-use crate::core::observation::Evidence;
+use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::SessionId;
 use crate::core::project::{Again, ProjectId};
 use crate::core::refusal::Refusal;
@@ -283,6 +283,7 @@ impl Floor {
                 if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
                     session.running = Some(Running { step: *step, since: at });
                     session.life.last_sign = at;
+                    session.life.last_byte = at;
                 }
             }
             Event::StepCompleted { step, bytes, sha256, cache, firmware, scripts, warnings, .. } => {
@@ -300,8 +301,14 @@ impl Floor {
                     session.life.last_sign = at;
                 }
             }
-            Event::DeviceProvisioned { .. } => self.end(reference, Outcome::Passed, None, at),
-            Event::DeviceFailed { code, detail, .. } => self.end(reference, Outcome::Failed, Some((code, detail)), at),
+            Event::DeviceProvisioned { vitals, .. } => {
+                self.note_vitals(reference, vitals);
+                self.end(reference, Outcome::Passed, None, at);
+            }
+            Event::DeviceFailed { code, detail, vitals, .. } => {
+                self.note_vitals(reference, vitals);
+                self.end(reference, Outcome::Failed, Some((code, detail)), at);
+            }
             Event::DeviceInterrupted { code, detail, .. } => {
                 self.end(reference, Outcome::Interrupted, Some((code, detail)), at);
             }
@@ -355,9 +362,16 @@ impl Floor {
             warnings: warnings.clone(),
             data: DeviceData::default(),
             ended: None,
+            vitals: Vitals::default(),
             life: Life { last_sign: at, last_byte: at, ..Life::default() },
         };
         self.sessions.insert(id, session);
+    }
+
+    fn note_vitals(&mut self, reference: &DeviceRef, vitals: &Vitals) {
+        if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.vitals = vitals.clone();
+        }
     }
 
     fn end(&mut self, reference: &DeviceRef, outcome: Outcome, why: Option<(&String, &String)>, at: Timestamp) {

@@ -8,7 +8,7 @@ use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::Event;
 use crate::core::image::{Digest, Keeping, ZeroMap};
 use crate::core::job::Job;
-use crate::core::observation::Reported;
+use crate::core::observation::{Reported, Vitals};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::ProjectId;
 use crate::core::script::{DeviceData, Script, ScriptId};
@@ -181,12 +181,29 @@ pub enum Note {
     Sign {
         session: SessionId,
     },
+    /// The device says how far its step is; in memory only.
+    Pulse {
+        session: SessionId,
+        bytes: u64,
+    },
     /// How the image response goes; in memory only.
     Flow {
         session: SessionId,
         bytes: u64,
         open: u32,
     },
+}
+
+impl Fact {
+    /// How the device was when it failed, if it says so.
+    pub(super) fn with_vitals(mut self, said: &Vitals) -> Self {
+        if let Self::Event(event) = &mut self
+            && let Event::DeviceFailed { vitals, .. } = event.as_mut()
+        {
+            vitals.clone_from(said);
+        }
+        self
+    }
 }
 
 impl From<Event> for Fact {

@@ -17,6 +17,7 @@ use crate::core::time::Timestamp;
 const DAMAGED: &str = "image.damaged";
 /// More are refused: each is a connection and a file.
 const MOST_JOBS: usize = 64;
+const MOST_REJECTED: usize = 64;
 
 /// How far work on an image is; in memory only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Shelf {
     /// The open ones.
     pub jobs: BTreeMap<String, Job>,
     pub progress: BTreeMap<Digest, Progress>,
+    /// Files that are no image: the name and the reason. The last ones are enough, for whoever asks has just sent one.
+    rejected: BTreeMap<Digest, (String, String)>,
 }
 
 impl Shelf {
@@ -65,8 +68,35 @@ impl Shelf {
             self.jobs.remove(job.id.as_str());
             if let Some(image) = job.image {
                 self.progress.remove(&image);
+                self.note_end(image, job);
             }
         }
+    }
+}
+
+impl Shelf {
+    fn note_end(&mut self, image: Digest, job: &Job) {
+        match &job.error {
+            Some(error) => {
+                let why = format!("{} ({})", error.detail, error.code);
+                self.rejected.insert(image, (job.name.clone(), why));
+                if self.rejected.len() > MOST_REJECTED {
+                    self.rejected.pop_first();
+                }
+            }
+            None => {
+                self.rejected.remove(&image);
+            }
+        }
+    }
+
+    /// Why there is no such image, where it was here and was none.
+    fn rejection(&self, wanted: &ImageRef) -> Option<Refusal> {
+        let (name, why) = match wanted {
+            ImageRef::Id(id) => self.rejected.get(id)?,
+            ImageRef::Name(wanted) => self.rejected.values().find(|(name, _)| name == wanted)?,
+        };
+        Some(Refusal::new(409, "image_rejected", format!("image {name:?} was rejected: {why}")))
     }
 }
 
@@ -258,7 +288,10 @@ impl Floor {
         };
         match self.find_image(wanted) {
             Ok(image) => Ok(image.id),
-            Err(missing) if missing.status == 404 => found.and_then(|job| job.image).ok_or(missing),
+            Err(missing) if missing.status == 404 => {
+                let why = || self.shelf.rejection(wanted).unwrap_or(missing);
+                found.and_then(|job| job.image).ok_or_else(why)
+            }
             Err(other) => Err(other),
         }
     }
@@ -279,7 +312,10 @@ impl Floor {
         let Some(image) = self.shelf.images.get(&id) else {
             return Err(match self.shelf.job_of(id) {
                 Some(job) => far("checked", &job.name),
-                None => Refusal::new(409, "no_image", format!("the image {id} of {what} is gone")),
+                None => self
+                    .shelf
+                    .rejection(&ImageRef::Id(id))
+                    .unwrap_or_else(|| Refusal::new(409, "no_image", format!("the image {id} of {what} is gone"))),
             });
         };
         let keeping = self.shelf.kept(id);

@@ -5,6 +5,7 @@
 
 mod command;
 mod conflict;
+mod deadline;
 mod delivery;
 mod device;
 mod dhcp;
@@ -67,12 +68,14 @@ pub struct Settings {
 /// After how much silence a session ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// No sign of life and no open image response: interrupted.
+    /// No sign of life: interrupted. A device that does not tell how far it is may be silent while its image is open.
     pub silence: Duration,
-    /// An open image response without a byte: failed, `stalled`.
+    /// A step that moves bytes, without one: failed, `stalled`.
     pub stall: Duration,
     /// A firmware step: failed, `firmware.timeout`.
     pub firmware: Duration,
+    /// Any other step, beyond what its scripts may take: failed, `step.timeout`.
+    pub step: Duration,
 }
 
 impl Default for Deadlines {
@@ -81,6 +84,7 @@ impl Default for Deadlines {
             silence: Duration::from_secs(120),
             stall: Duration::from_secs(15 * 60),
             firmware: Duration::from_secs(10 * 60),
+            step: Duration::from_secs(2 * 60),
         }
     }
 }
@@ -277,7 +281,7 @@ impl Floor {
             Observation::ScriptAsked(ask) => self.script_asked(ask, now),
             Observation::Reported(report) => self.reported(report, now),
             Observation::ScriptOutput(output) => self.script_output(output).map(Decision::noted),
-            Observation::Progressed { session, token, .. } => self.progressed(*session, token, now),
+            Observation::Progressed { session, token, bytes, .. } => self.progressed(*session, token, *bytes, now),
             Observation::ImageFlow { session, bytes, open } => {
                 Ok(Decision::noted(vec![Note::Flow { session: *session, bytes: *bytes, open: *open }.into()]))
             }
@@ -434,7 +438,9 @@ impl Floor {
             | Note::DeadLetterGone { .. }
             | Note::JournalPruned { .. }
             | Note::JournalMeasured { .. } => self.apply_delivery(note),
-            Note::Sign { .. } | Note::Identify { .. } | Note::Flow { .. } => self.lived(note, at),
+            Note::Sign { .. } | Note::Pulse { .. } | Note::Identify { .. } | Note::Flow { .. } => {
+                self.apply_sign(note, at)
+            }
             Note::Token(token) => self.learn_token(token.as_ref().clone()),
             Note::Fetched { mac, files } => self.fetched(*mac, *files),
             Note::ConsoleHeard { mac, lines } => self.console_heard(*mac, *lines, at),
@@ -461,20 +467,6 @@ impl Floor {
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
             | Note::ScriptOutput { .. } => {}
-        }
-    }
-
-    /// Signs of life of a session, and what it is asked while it lives; in memory only.
-    fn lived(&mut self, note: &Note, at: Timestamp) {
-        let (Note::Sign { session } | Note::Identify { session, .. } | Note::Flow { session, .. }) = note else {
-            return;
-        };
-        let Some(session) = self.sessions.get_mut(session) else { return };
-        let life = &mut session.life;
-        match note {
-            Note::Identify { until, .. } => life.identify_until = *until,
-            Note::Flow { bytes, open, .. } => life.flowed(*bytes, *open, at),
-            _ => life.last_sign = at,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::core::advice::advice;
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
 use crate::core::floor::{Decision, Fact, Floor, Note, firmware, scripts};
-use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk};
+use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk, Vitals};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
 use crate::core::refusal::Refusal;
@@ -196,13 +196,19 @@ impl Floor {
         Ok(session)
     }
 
-    pub(super) fn progressed(&self, id: SessionId, token: &Token, now: Timestamp) -> Result<Decision, Refusal> {
+    pub(super) fn progressed(
+        &self,
+        id: SessionId,
+        token: &Token,
+        bytes: u64,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
         let session = self.session_of(id, token)?;
         if !session.is_open() {
             return Err(closed(session));
         }
         let answer = if session.life.identify_until > now { Answer::Identify } else { Answer::Noted };
-        Ok(Decision { facts: vec![Note::Sign { session: id }.into()], answer })
+        Ok(Decision { facts: vec![Note::Pulse { session: id, bytes }.into()], answer })
     }
 
     pub(super) fn reported(&self, report: &Report, now: Timestamp) -> Result<Decision, Refusal> {
@@ -222,11 +228,13 @@ impl Floor {
         }
         match &report.what {
             Reported::StepStarted { step } => self.step_started(session, *step),
-            Reported::StepCompleted { step, evidence } => self.step_completed(session, *step, evidence, now),
-            Reported::StepFailed { step, code, detail } => {
-                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail)]))
+            Reported::StepCompleted { step, evidence } => {
+                self.step_completed(session, *step, (evidence, &report.vitals), now)
             }
-            Reported::Finished => self.finished(session, now),
+            Reported::StepFailed { step, code, detail } => {
+                Ok(Decision::noted(vec![self.failed(session, Some(*step), code, detail).with_vitals(&report.vitals)]))
+            }
+            Reported::Finished => self.finished(session, &report.vitals, now),
         }
     }
 
@@ -258,7 +266,7 @@ impl Floor {
         &self,
         session: &Session,
         step: StepName,
-        evidence: &Evidence,
+        (evidence, vitals): (&Evidence, &Vitals),
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         if session.has_done(step) {
@@ -269,7 +277,7 @@ impl Floor {
             return match fault.status {
                 400 => Err(fault),
                 _ => Ok(Decision {
-                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail)],
+                    facts: vec![self.failed(session, Some(step), &fault.code, &fault.detail).with_vitals(vitals)],
                     answer: Answer::Refused(fault),
                 }),
             };
@@ -298,7 +306,7 @@ impl Floor {
     }
 
     /// Passed is said here and nowhere else, and only on a read-back that was checked when it came in.
-    fn finished(&self, session: &Session, now: Timestamp) -> Result<Decision, Refusal> {
+    fn finished(&self, session: &Session, vitals: &Vitals, now: Timestamp) -> Result<Decision, Refusal> {
         let proof = Self::evidence(session, StepName::Verify)
             .and_then(|evidence| Some((evidence.sha256?, evidence.bytes?, evidence.cache?)));
         let is_done = session.plan.steps().into_iter().all(|step| session.has_done(step));
@@ -312,6 +320,7 @@ impl Floor {
                 sha256,
                 bytes,
                 cache,
+                vitals: vitals.clone(),
                 simulated: session.facts.simulated,
             }
             .into(),
@@ -326,11 +335,12 @@ impl Floor {
             detail: detail.to_owned(),
             advice: advice(code).map(str::to_owned),
             retryable: self.may_retry(session),
+            vitals: Vitals::default(),
         }
         .into()
     }
 
-    fn interrupted(&self, session: &Session, code: &str, detail: &str) -> Fact {
+    pub(super) fn interrupted(&self, session: &Session, code: &str, detail: &str) -> Fact {
         Event::DeviceInterrupted {
             device: self.reference_in(session),
             step: session.current_step(),
@@ -344,40 +354,6 @@ impl Floor {
 
     fn may_retry(&self, session: &Session) -> bool {
         self.devices.get(&session.mac).is_none_or(|device| device.failures + 1 < self.settings.max_attempts)
-    }
-
-    /// What the clock says to open sessions.
-    pub(super) fn passed_deadlines(&self, now: Timestamp) -> Vec<Fact> {
-        let deadlines = self.settings.deadlines;
-        let mut open: Vec<&Session> = self.sessions.values().filter(|session| session.is_open()).collect();
-        open.sort_by_key(|session| session.id);
-        open.into_iter()
-            .filter_map(|session| {
-                let life = session.life;
-                if let Some(running) = session.running.filter(|running| running.step == StepName::Firmware)
-                    && now.since(running.since) >= deadlines.firmware
-                {
-                    let minutes = deadlines.firmware.as_secs() / 60;
-                    let detail = format!("the EEPROM was not written and read back within {minutes} min");
-                    return Some(self.failed(session, None, "firmware.timeout", &detail));
-                }
-                if life.open_images > 0 {
-                    let stalled = now.since(life.last_byte) >= deadlines.stall;
-                    let minutes = deadlines.stall.as_secs() / 60;
-                    return stalled.then(|| {
-                        self.failed(
-                            session,
-                            None,
-                            "stalled",
-                            &format!("no byte of the image was taken for {minutes} min"),
-                        )
-                    });
-                }
-                let silent = now.since(life.last_sign) >= deadlines.silence;
-                let seconds = deadlines.silence.as_secs();
-                silent.then(|| self.interrupted(session, "silent", &format!("no sign of life for {seconds} s")))
-            })
-            .collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod boot;
 mod conflict;
+mod deadlines;
 mod delivery;
 mod firmware;
 mod identify;
@@ -23,7 +24,9 @@ use crate::core::device::{BootIdentity, Facts, Family, Mac, Revision, Serial, Se
 use crate::core::event::Event;
 use crate::core::floor::{Deadlines, Fact, Floor, Settings};
 use crate::core::image::{Compression, Digest, Image, Survey};
-use crate::core::observation::{Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk};
+use crate::core::observation::{
+    Cache, DhcpAsk, DhcpKind, Evidence, Input, Observation, Report, Reported, ScriptAsk, Vitals,
+};
 use crate::core::plan::{SessionId, Token};
 use crate::core::refusal::Refusal;
 use crate::core::session::StepName;
@@ -139,7 +142,7 @@ impl World {
     }
 
     fn report(&mut self, session: SessionId, what: Reported) -> Result<(), String> {
-        match self.tell(Observation::Reported(Report { session, token: token(), what })) {
+        match self.tell(Observation::Reported(Report { session, token: token(), what, vitals: Vitals::default() })) {
             Ok(Answer::Noted) => Ok(()),
             Ok(Answer::Refused(refusal)) | Err(refusal) => Err(refusal.code),
             other => panic!("{other:?}"),

@@ -281,8 +281,9 @@ async fn take_report(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Failure> {
     let (session, token) = (session_id(&id)?, bearer(&headers)?);
-    let what = report::parse(&text(body)?)?;
-    device.observe(session, Observation::Reported(Report { session, token, what })).await
+    let body = text(body)?;
+    let (what, vitals) = (report::parse(&body)?, report::vitals(&body));
+    device.observe(session, Observation::Reported(Report { session, token, what, vitals })).await
 }
 
 async fn take_progress(

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::core::device::Serial;
-use crate::core::observation::{ConsoleLine, Input, Observation, Report, Reported};
+use crate::core::observation::{ConsoleLine, Input, Observation, Report, Reported, Vitals};
 use crate::core::session::{Session, StepName};
 use crate::http::device::form::tidy;
 use crate::http::device::{Device, ipv4};
@@ -40,7 +40,7 @@ async fn session(device: &Device, peer: SocketAddr, serial: &str) -> Result<Opti
 async fn fail(device: &Device, session: &Session, code: &str, detail: String) -> Result<(), Wrong> {
     let what =
         Reported::StepFailed { step: session.current_step().unwrap_or(StepName::Write), code: code.to_owned(), detail };
-    let report = Report { session: session.id, token: session.token.clone(), what };
+    let report = Report { session: session.id, token: session.token.clone(), what, vitals: Vitals::default() };
     device.ledger.submit(Input::Observed(Observation::Reported(report))).await?;
     Ok(())
 }

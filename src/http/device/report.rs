@@ -1,13 +1,13 @@
 //! What a script tells of its steps: the fields of a report.
 
 use crate::core::firmware::FirmwareSeen;
-use crate::core::observation::{Cache, Evidence, Reported};
+use crate::core::observation::{Cache, Evidence, Reported, Vitals};
 use crate::core::refusal::Refusal;
 use crate::core::script::ScriptRun;
 use crate::core::session::StepName;
 use crate::http::device::form::{pairs, tidy};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "step",
     "state",
     "code",
@@ -19,6 +19,8 @@ const NAMES: [&str; 11] = [
     "built_before",
     "version_after",
     "skipped",
+    "temperature",
+    "link",
 ];
 /// These may come more than once.
 const REPEATED: [&str; 2] = ["warning", "script"];
@@ -26,6 +28,7 @@ const STEPS: [StepName; 5] =
     [StepName::Firmware, StepName::Preinstall, StepName::Write, StepName::Verify, StepName::Postinstall];
 const LONGEST_DETAIL: usize = 2000;
 const LONGEST_WARNING: usize = 300;
+const LONGEST_TEMPERATURE: usize = 16;
 const LONGEST_VERSION: usize = 100;
 const MOST_WARNINGS: usize = 16;
 
@@ -43,6 +46,15 @@ pub fn parse(body: &str) -> Result<Reported, Refusal> {
         }
         "finished" => Ok(Reported::Finished),
         other => Err(Refusal::invalid("/state", format!("not started, completed, failed or finished: {other:?}"))),
+    }
+}
+
+/// What any report may say of the device itself. Never a reason to refuse one.
+pub fn vitals(body: &str) -> Vitals {
+    let fields = Fields(pairs(body));
+    Vitals {
+        temperature_after: fields.optional("temperature").map(|text| tidy(text, LONGEST_TEMPERATURE)),
+        link_mbps: fields.optional("link").and_then(|text| text.parse().ok()),
     }
 }
 
@@ -196,6 +208,11 @@ mod tests {
             }
         );
         assert_eq!(parse("state=finished").unwrap(), Reported::Finished);
+        let last = "state=finished&temperature=51.0'C&link=1000";
+        assert_eq!(parse(last).unwrap(), Reported::Finished);
+        let after = Vitals { temperature_after: Some("51.0'C".to_owned()), link_mbps: Some(1000) };
+        assert_eq!(vitals(last), after);
+        assert_eq!(vitals("state=finished&temperature=&link=-1"), Vitals::default());
         assert_eq!(parse_progress("step=verify&bytes=1048576").unwrap(), (StepName::Verify, 1_048_576));
     }
 

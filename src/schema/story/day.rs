@@ -12,7 +12,7 @@ use crate::core::firmware::{Chip, Firmware, FirmwareSeen};
 use crate::core::image::{Compression, Digest, Image, Partition, PartitionTable, Scheme, Survey};
 use crate::core::observation::{
     Cache, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Located, Observation, PowerDone, Report, Reported,
-    ScriptAsk,
+    ScriptAsk, Vitals,
 };
 use crate::core::plan::{SessionId, StepName, Token};
 use crate::core::script::ScriptRun;
@@ -334,7 +334,8 @@ impl Story {
     }
 
     fn report(&mut self, session: SessionId, what: Reported) {
-        let answer = self.tell_of(Observation::Reported(Report { session, token: token(), what }));
+        let vitals = Vitals { temperature_after: Some("51.0'C".to_owned()), link_mbps: Some(1000) };
+        let answer = self.tell_of(Observation::Reported(Report { session, token: token(), what, vitals }));
         debug_assert!(matches!(answer, Answer::Noted), "{answer:?}");
     }
 }

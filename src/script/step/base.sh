@@ -77,8 +77,28 @@ completed() {
 fail() {
     end_progress
     call "$REPORT_URL" --data-urlencode "step=$1" --data-urlencode state=failed --data-urlencode "code=$2" \
-        --data-urlencode "detail=$3" || say "warning: the station did not take the report of this failure"
+        --data-urlencode "detail=$3" --data-urlencode "temperature=$(temperature)" \
+        --data-urlencode "link=$(link_speed)" || say "warning: the station did not take the report of this failure"
     give_up "$2: $3"
+}
+
+# As the system of the module measures it: 51.0'C
+temperature() {
+    vcgencmd measure_temp 2>/dev/null | sed -n 's/^temp=//p'
+}
+
+# Mbit/s of the first port that has a link: 100 where two pairs of the cable are broken.
+link_speed() {
+    for link_port in /sys/class/net/*/speed; do
+        link_mbps=$(cat "$link_port" 2>/dev/null) || continue
+        case $link_mbps in
+            '' | *[!0-9]*) ;;
+            *)
+                echo "$link_mbps"
+                return
+                ;;
+        esac
+    done
 }
 
 # give_up REASON: shows the failure. What is not proven must not boot: without its first MiB the module netboots again.
@@ -119,10 +139,12 @@ end_progress() {
 }
 
 progress() {
-    while sleep "$PROGRESS_SECONDS"; do
+    # At once for the first time: from then on the station takes silence for what it is.
+    while :; do
         curl -g -s --connect-timeout 2 --max-time 3 -H "Authorization: Bearer $TOKEN" --data "step=$1" \
             --data "bytes=$(moved "$2" "$3")" -o "$WORK/heard" "$PROGRESS_URL"
         heed
+        sleep "$PROGRESS_SECONDS" || return
     done
 }
 

@@ -1,7 +1,7 @@
 # What must be there before anything is touched.
 
 check() {
-    for check_tool in awk curl dd head sed sha256sum sync tail tr wc; do
+    for check_tool in awk curl dd grep head sed sha256sum sync tail tr wc; do
         command -v "$check_tool" >/dev/null || fail write tools.missing "this system has no $check_tool"
     done
     case $COMPRESSION in

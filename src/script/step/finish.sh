@@ -16,7 +16,7 @@ provision() {
     write
     verify
     postinstall
-    report state=finished
+    report state=finished "temperature=$(temperature)" "link=$(link_speed)"
     led none 1 || :
     status_end 1
     say "Provisioning completed successfully!"

@@ -12,7 +12,8 @@ verify() {
     end_progress
     verify_sum=${verify_sum%% *}
     [ "$(cat "$WORK/read.rc")" = 0 ] || fail verify verify.read "$(last_words "$WORK/dd.err")"
-    report step=verify state=completed "sha256=$verify_sum" "bytes=$(cat "$WORK/read.bytes")" "cache=$CACHE"
+    report step=verify state=completed "sha256=$verify_sum" "bytes=$(cat "$WORK/read.bytes")" "cache=$CACHE" \
+        "temperature=$(temperature)" "link=$(link_speed)"
     # The station has compared it too; this is for the case that it has not.
     [ "$verify_sum" = "$RAW_SHA256" ] ||
         fail verify verify.mismatch "$STORAGE gives back $verify_sum instead of $RAW_SHA256"

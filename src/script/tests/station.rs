@@ -23,8 +23,10 @@ pub enum Say {
 
 pub struct Image {
     pub body: Vec<u8>,
-    /// The connection ends after so many bytes.
+    /// Each connection ends after so many bytes.
     pub cut_after: Option<usize>,
+    /// A part of it can be asked for.
+    pub resumes: bool,
     /// The second half is held back until the device has said how far it is.
     pub wait_for_progress: bool,
     /// The step in which the device is asked to blink.
@@ -58,6 +60,8 @@ struct Request {
     method: String,
     path: String,
     authorised: bool,
+    /// The first byte that is asked for.
+    range: Option<usize>,
     form: Form,
     body: String,
 }
@@ -147,14 +151,22 @@ fn serve(world: &World, stream: TcpStream) {
 }
 
 fn image(world: &World, request: &Request, mut stream: TcpStream) {
-    let body = &world.image.body;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let from = request.range.filter(|_| world.image.resumes);
+    let body = &world.image.body[from.unwrap_or(0)..];
+    let status = match from {
+        Some(from) => {
+            let size = world.image.body.len();
+            format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{size}", size - 1)
+        }
+        None => "200 OK".to_owned(),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes()).unwrap();
     if request.method == "HEAD" {
         return;
     }
     let half = body.len() / 2;
-    let end = world.image.cut_after.unwrap_or(body.len());
+    let end = world.image.cut_after.unwrap_or(body.len()).min(body.len());
     // A device that gives up closes the connection: no fault of the test.
     let _ = stream.write_all(&body[..half.min(end)]);
     if world.image.wait_for_progress {
@@ -179,13 +191,14 @@ fn read(stream: &TcpStream) -> Option<Request> {
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let (mut length, mut authorised) = (0, false);
+    let (mut length, mut authorised, mut range) = (0, false, None);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
         let Some((name, value)) = header.trim_end().split_once(": ") else { break };
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().ok()?,
+            "range" => range = Some(value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?),
             "authorization" => authorised = value == "Bearer secret-token",
             _ => {}
         }
@@ -193,7 +206,7 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = String::from_utf8(body).ok()?;
-    Some(Request { method, path, authorised, form: fields(&body), body })
+    Some(Request { method, path, authorised, range, form: fields(&body), body })
 }
 
 fn fields(body: &str) -> Form {

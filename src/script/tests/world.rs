@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::FirmwarePlan;
 use crate::core::image::{Compression, Digest};
+use crate::core::observation::Vitals;
 use crate::core::plan::{Plan, SessionId, StoragePath};
 use crate::core::project::{ProjectId, StatusLed};
 use crate::core::script::{DeviceData, FileName, Manner, OnFailure, PlannedScript, Scripts};
@@ -23,7 +24,7 @@ use crate::script::{Setting, render};
 
 pub const MIB: usize = 1 << 20;
 /// The tools of the script that busybox must have; curl comes from the system.
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 25] = [
     "awk",
     "blockdev",
     "bunzip2",
@@ -31,6 +32,7 @@ const APPLETS: [&str; 24] = [
     "cp",
     "date",
     "dd",
+    "grep",
     "gunzip",
     "head",
     "mkdir",
@@ -257,6 +259,7 @@ impl Job {
         Image {
             body: self.served.clone(),
             cut_after: None,
+            resumes: false,
             wait_for_progress: false,
             identify_in: None,
             firmware: Vec::new(),
@@ -304,6 +307,7 @@ impl Job {
             warnings: Vec::new(),
             data: self.data.clone(),
             ended: None,
+            vitals: Vitals::default(),
             life: Life::default(),
         }
     }

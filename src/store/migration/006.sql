@@ -12,5 +12,3 @@ CREATE TABLE reply_outbox(
 ) STRICT;
 CREATE INDEX reply_due ON reply_outbox(transport, n) WHERE body IS NOT NULL;
 
--- Counts of a project are read from the index alone.
-CREATE INDEX session_project ON session(project, outcome);
