@@ -74,33 +74,50 @@ pub enum Absence {
 
 #[derive(Serialize)]
 struct Presence<'a> {
+    /// Version of this message: 1.
     v: u8,
+    /// The station is connected to this bus.
     online: bool,
+    /// Since when; of an online notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
+    /// One life of the process; another one after a restart.
     boot_id: &'a str,
+    /// One connection. An offline notice of another session than the newest online notice is late: ignore it.
     session: &'a str,
+    /// Why it is not there; of an offline notice.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Absence>,
 }
 
 #[derive(Serialize)]
 struct Info<'a> {
+    /// Version of this message: 1.
     v: u8,
+    /// Its id, as in topics.
     station: &'a str,
+    /// Of the program.
     version: &'a str,
+    /// Changes when the database is made anew or restored: reconcile everything then.
     epoch: &'a str,
+    /// Of the newest event when this was written; it is not written again for each event.
     newest_sequence: u64,
+    /// That can be asked here.
     commands: &'a [&'a str],
+    /// Types that can come from here, as in `type` of an event.
     events: Vec<String>,
+    /// Where the operator side of HTTP listens, where it is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     rest: Option<&'a str>,
+    /// What is taken and sent.
     limits: Limits,
 }
 
 #[derive(Serialize)]
 struct Limits {
+    /// The longest request, in bytes.
     request_bytes: usize,
+    /// The longest event with its envelope, in bytes.
     event_bytes: usize,
 }
 

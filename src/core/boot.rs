@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::event::Via;
@@ -12,10 +13,13 @@ use crate::core::time::Timestamp;
 ///
 /// Boot files are told to the station once a second, so that no download waits for a commit: at the moment when the
 /// session begins, those of the last second may be missing. What comes later is added to the device's own row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Boot {
+    /// By what it was seen first in this boot.
     pub via: Via,
+    /// When that was.
     pub discovered_at: Timestamp,
+    /// IPv4 address that it has on the line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
     #[serde(flatten)]
@@ -26,14 +30,17 @@ pub struct Boot {
 }
 
 /// What a device has asked for by TFTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fetched {
     /// Files that it has got whole.
     pub files: u32,
     /// Of these and of those that were cut off.
     pub bytes: u64,
+    /// Files that it asked for and that are not there; many are optional.
     pub missing: u32,
+    /// Files of which it asked only whether they are there.
     pub probed: u32,
+    /// Files that were cut off in the middle.
     pub aborted: u32,
 }
 

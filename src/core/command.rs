@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -64,11 +65,13 @@ impl FromStr for CommandId {
 serde_by_text!(CommandId);
 
 /// Who says that he asks. Recorded, never trusted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
+    /// `user`, `system`, `erp` or what you like.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Of him: a login, a service.
     pub id: String,
 }
 
@@ -104,30 +107,41 @@ pub struct Envelope<'a> {
 }
 
 /// The body of a request, as `contract.md` §5 writes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Request {
+    /// Version of this envelope: 1.
     #[serde(default)]
     v: Option<u64>,
+    /// Chosen by you, once for each intent: the same id again gets the stored reply and does nothing. Left out, the
+    /// station makes one, and a repetition is a second request.
     #[serde(default)]
     command_id: Option<String>,
+    /// Of the command; may be left out where the topic or the path says it.
     #[serde(default)]
     name: Option<String>,
+    /// When it was asked.
     #[serde(default)]
     issued_at: Option<String>,
+    /// Later it is not carried out (410); at most 7 days ahead, one hour after `issued_at` where it is left out.
     #[serde(default)]
     expires_at: Option<String>,
+    /// Who asks.
     #[serde(default)]
     actor: Option<Actor>,
+    /// Your own reference, such as an order; comes back in the reply and in every event that follows.
     #[serde(default)]
     correlation_id: Option<String>,
+    /// The revision that is to be changed; another one is refused (412).
     #[serde(default)]
     if_match: Option<u64>,
+    /// Says what would be done and does nothing.
     #[serde(default)]
     dry_run: bool,
     /// Read by the bus before it answers; part of the envelope, not of the order.
     #[serde(default, rename = "reply_to")]
     _reply_to: Option<String>,
+    /// Of the command.
     #[serde(default)]
     params: Map<String, Value>,
 }
@@ -212,7 +226,7 @@ pub const NAMES: [&str; 26] = [
 ];
 
 /// An image is named by its digest, or by a name that only one image has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ImageRef {
     Id(Digest),
@@ -235,53 +249,71 @@ impl fmt::Display for ImageRef {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectCreate {
+    /// Free text of up to 200 characters; its letters and digits become the id.
     pub name: String,
+    /// Of every device that none of `sizes` takes.
     pub image: ImageRef,
+    /// Other images for smaller storage; at most 8.
     #[serde(default)]
     pub sizes: Vec<SizedImageRef>,
+    /// LED on the carrier board that shows how it goes.
     #[serde(default)]
     pub status_led: Option<StatusLed>,
+    /// Scripts of the site, which are there already.
     #[serde(default)]
     pub scripts: Scripts,
+    /// What is assigned to a device is written into this file of its boot partition, as JSON.
     #[serde(default)]
     pub data_file: Option<FileName>,
+    /// Where the image is written to.
     #[serde(default)]
     pub storage: StoragePath,
+    /// What happens to a device that is finished already.
     #[serde(default)]
     pub again: Again,
+    /// How the boot of its devices is changed.
     #[serde(default)]
     pub boot: Option<Boot>,
+    /// EEPROM firmware that its devices get first.
     pub firmware: Option<FirmwareWish>,
     /// Only `true` is taken: no device passes without a read-back of its medium.
     #[serde(default = "yes")]
     pub verify: bool,
+    /// Devices get it at once. Of the projects without rules only one is active: the others step back.
     #[serde(default)]
     pub active: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectUpdate {
+    /// Which one. What is left out stays as it is.
     pub project: ProjectId,
+    /// Free text; the id stays.
     #[serde(default)]
     pub name: Option<String>,
+    /// Of every device that none of `sizes` takes.
     #[serde(default)]
     pub image: Option<ImageRef>,
+    /// The whole list.
     #[serde(default)]
     pub sizes: Option<Vec<SizedImageRef>>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub status_led: Option<Option<StatusLed>>,
+    /// Both lists.
     #[serde(default)]
     pub scripts: Option<Scripts>,
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub data_file: Option<Option<FileName>>,
+    /// Where the image is written to.
     #[serde(default)]
     pub storage: Option<StoragePath>,
+    /// What happens to a device that is finished already.
     #[serde(default)]
     pub again: Option<Again>,
     /// Empty lines take the earlier ones away.
@@ -290,6 +322,7 @@ pub struct ProjectUpdate {
     /// `null` takes it out of the project.
     #[serde(default, deserialize_with = "given")]
     pub firmware: Option<Option<FirmwareWish>>,
+    /// Only `true` is taken.
     #[serde(default = "yes")]
     pub verify: bool,
 }
@@ -304,33 +337,42 @@ const fn yes() -> bool {
 }
 
 /// The image of devices whose storage is no larger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SizedImageRef {
+    /// Size of the storage in bytes, included.
     pub up_to_bytes: u64,
+    /// For such storage.
     pub image: ImageRef,
 }
 
 /// The whole list: what was there before goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RulesSet {
+    /// In the order in which they are asked; at most 200.
     pub rules: Vec<Rule>,
 }
 
 /// Which rule would take this device? What is not given is taken from what the station knows of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RulesTest {
+    /// By its MAC; it need not have been seen.
     pub device: Mac,
+    /// As if it had this serial.
     #[serde(default)]
     pub serial: Option<Serial>,
+    /// As if its board had this revision code.
     #[serde(default)]
     pub revision: Option<Revision>,
+    /// As if its storage had this size, in bytes.
     #[serde(default)]
     pub storage_bytes: Option<u64>,
+    /// As if its jumpers were set so: three digits, 0 = set.
     #[serde(default)]
     pub jumper: Option<String>,
+    /// As if its cable were there.
     #[serde(default)]
     pub circuit: Option<String>,
     /// In the place of the station's own: to try them out.
@@ -338,26 +380,28 @@ pub struct RulesTest {
     pub rules: Option<Vec<Rule>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectName {
+    /// By its id.
     pub project: ProjectId,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageName {
+    /// By its SHA-256, or by a name that only one image has.
     pub image: ImageRef,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceName {
     /// Its MAC, in any usual form.
     pub device: Mac,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::text::serde_by_text;
@@ -188,20 +189,24 @@ pub struct BootIdentity {
 }
 
 /// What the device's Linux stage tells of itself in the query of `/scriptexecute`. All of it may be missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Facts {
+    /// As the device tree says it: `Raspberry Pi Compute Module 4 Rev 1.1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Size of the storage in sectors of 512 bytes; nothing on a module without eMMC or card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_sectors: Option<u64>,
+    /// RAM in KiB, as Linux counts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_kb: Option<u64>,
     /// As `vcgencmd measure_temp` prints it without `temp=`: `42.0'C`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<String>,
+    /// CID register of the eMMC or card, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cid: Option<String>,
+    /// CSD register of the eMMC or card, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csd: Option<String>,
     /// 2 = network, 3 = rpiboot.

@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::boot::Boot;
+use crate::core::command::Actor;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
@@ -17,7 +19,7 @@ use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeviceRef {
     pub mac: Mac,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,12 +28,14 @@ pub struct DeviceRef {
     pub serial: Option<Serial>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
+    /// Counts the sessions of this device, from 1. Together with `mac` it names one attempt for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<ProjectId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Digest>,
+    /// The place on the line: jumper setting or switch port, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
     /// Where its cable is: what the switch or relay agent has added to its DHCP request.
@@ -40,7 +44,7 @@ pub struct DeviceRef {
 }
 
 /// How a device was first seen in a boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
     Dhcp,
@@ -50,78 +54,153 @@ pub enum Via {
 
 /// A public fact. The tag is the `type` of the `CloudEvent` without its namespace and version.
 #[expect(clippy::large_enum_variant, reason = "a fact holds it in a box")]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
+    /// The agent is up and serves.
     #[serde(rename = "station.started")]
-    StationStarted { version: String },
+    StationStarted {
+        /// Of the program: `0.1.0`.
+        version: String,
+    },
+    /// The agent ends in order. A power cut leaves no such event.
     #[serde(rename = "station.stopped")]
-    StationStopped { reason: String },
+    StationStopped {
+        /// Why, for people.
+        reason: String,
+    },
+    /// Somebody must act. Told once, until it is cleared.
     #[serde(rename = "station.alarm.raised")]
-    AlarmRaised { code: String, detail: String },
+    AlarmRaised {
+        /// Which alarm: `image.damaged`, `bus.stalled.mqtt`. Stable, and the name under which it is cleared.
+        code: String,
+        /// What is wrong, and what to do, for people.
+        detail: String,
+    },
+    /// What an alarm told is over.
     #[serde(rename = "station.alarm.cleared")]
-    AlarmCleared { code: String },
+    AlarmCleared {
+        /// Which alarm.
+        code: String,
+    },
     /// In the place of an event that a sink would not take for good.
     #[serde(rename = "events.deadlettered")]
-    EventsDeadlettered { sink: String, sequence: u64, reason: String },
+    EventsDeadlettered {
+        /// Which bus: `mqtt` or `nats`.
+        sink: String,
+        /// Of the event that is missing on that bus; REST has it.
+        sequence: u64,
+        /// Why, for people.
+        reason: String,
+    },
 
+    /// An image was taken in whole, decoded and hashed; devices can get it.
     #[serde(rename = "image.added")]
     ImageAdded(Image),
+    /// A file was not taken as an image.
     #[serde(rename = "image.rejected")]
     ImageRejected {
+        /// As it was announced or uploaded.
         name: String,
+        /// Why, for programs: `image.checksum`, `image.damaged` and the like.
         code: String,
+        /// Why, for people.
         detail: String,
+        /// Of the file, where it was here in whole or was announced.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<Digest>,
     },
+    /// An image is gone from the library.
     #[serde(rename = "image.removed")]
-    ImageRemoved { image: Digest, name: String },
+    ImageRemoved {
+        /// The id that it had.
+        image: Digest,
+        /// The name that it had.
+        name: String,
+    },
 
     /// It lies in the import folder and is to be taken in.
     #[serde(rename = "firmware.requested")]
     FirmwareRequested {
+        /// That it is to have in the library.
         name: String,
+        /// Below the import folder of the station.
         path: String,
+        /// As it was announced; another one is rejected.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<Digest>,
     },
+    /// EEPROM firmware was taken into the library.
     #[serde(rename = "firmware.added")]
     FirmwareAdded(Firmware),
+    /// A file was not taken as EEPROM firmware.
     #[serde(rename = "firmware.rejected")]
     FirmwareRejected {
+        /// As it was announced or uploaded.
         name: String,
+        /// Why, for programs.
         code: String,
+        /// Why, for people.
         detail: String,
+        /// Of the file, where it was here in whole or was announced.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<Digest>,
     },
+    /// EEPROM firmware is gone from the library.
     #[serde(rename = "firmware.removed")]
-    FirmwareRemoved { firmware: Digest, name: String },
+    FirmwareRemoved {
+        /// The id that it had.
+        firmware: Digest,
+        /// The name that it had.
+        name: String,
+    },
 
+    /// There is a new project.
     #[serde(rename = "project.created")]
     ProjectCreated(Project),
+    /// A project is another one now: as a whole.
     #[serde(rename = "project.updated")]
     ProjectUpdated(Project),
+    /// Devices get this project now.
     #[serde(rename = "project.activated")]
-    ProjectActivated { project: ProjectId, revision: u64 },
+    ProjectActivated {
+        /// Which one.
+        project: ProjectId,
+        /// Of the project, from now on.
+        revision: u64,
+    },
+    /// Devices get this project no more.
     #[serde(rename = "project.deactivated")]
-    ProjectDeactivated { project: ProjectId, revision: u64 },
+    ProjectDeactivated {
+        /// Which one.
+        project: ProjectId,
+        /// Of the project, from now on.
+        revision: u64,
+    },
+    /// A project is gone.
     #[serde(rename = "project.deleted")]
-    ProjectDeleted { project: ProjectId },
+    ProjectDeleted {
+        /// Which one.
+        project: ProjectId,
+    },
 
     /// First sight of a device in a boot.
     #[serde(rename = "device.discovered")]
     DeviceDiscovered {
         #[serde(flatten)]
         device: DeviceRef,
+        /// By what it was seen first.
         via: Via,
+        /// As option 97 of DHCP has told it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revision: Option<Revision>,
+        /// Of the board, as its revision says: `CM4`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
+        /// RAM in MiB, as its revision says.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         memory_mb: Option<u32>,
+        /// IPv4 address that it has on the line.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
     },
@@ -130,7 +209,9 @@ pub enum Event {
     DeviceRefused {
         #[serde(flatten)]
         device: DeviceRef,
+        /// Why, for programs: `no_project`, `hold`, `already_provisioned`, `image_too_large` and the like.
         code: String,
+        /// Why and what to do, for people.
         detail: String,
     },
     /// A session begins.
@@ -138,7 +219,9 @@ pub enum Event {
     DeviceStarted {
         #[serde(flatten)]
         device: DeviceRef,
+        /// What the device has told of itself.
         facts: Facts,
+        /// What is going to be done to it.
         plan: Plan,
         /// Of the boot that led here, such as a boot file that was cut off.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -147,22 +230,30 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         boot: Option<Boot>,
     },
+    /// A part of the session begins.
     #[serde(rename = "device.step.started")]
     StepStarted {
         #[serde(flatten)]
         device: DeviceRef,
+        /// Which part of the session begins.
         step: StepName,
     },
+    /// A part of the session is done, and this is what it showed.
     #[serde(rename = "device.step.completed")]
     StepCompleted {
         #[serde(flatten)]
         device: DeviceRef,
+        /// Which part of the session is done.
         step: StepName,
+        /// How long it took, in milliseconds.
         duration_ms: u64,
+        /// Of a step that moves bytes: how many, decoded.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bytes: Option<u64>,
+        /// Of the verify step: what the medium read back as; lower-case hex.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sha256: Option<Digest>,
+        /// Of the verify step: how the medium was read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cache: Option<Cache>,
         /// Of the firmware step: what the EEPROM held before and holds now.
@@ -171,6 +262,7 @@ pub enum Event {
         /// Of a step of scripts: how each has ended.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         scripts: Vec<ScriptRun>,
+        /// What was missing on the device and did not stop the step.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     },
@@ -179,24 +271,34 @@ pub enum Event {
     DeviceProvisioned {
         #[serde(flatten)]
         device: DeviceRef,
+        /// From the first report until the last, in milliseconds.
         duration_ms: u64,
+        /// Of all bytes that were read back from the medium; equals `raw_sha256` of the image.
         sha256: Digest,
+        /// How many bytes were read back.
         bytes: u64,
+        /// How they were read.
         cache: Cache,
+        /// A simulated device: the proof is of the software, not of a module. Never book these.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         simulated: bool,
     },
+    /// The session has failed: the device told so, or it was silent for too long in the middle of a download.
     #[serde(rename = "device.failed")]
     DeviceFailed {
         #[serde(flatten)]
         device: DeviceRef,
+        /// The one that failed; none if no step ran.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepName>,
+        /// Why, for programs; stable: `verify.mismatch`, `write.decode`, `stalled` and the like.
         code: String,
+        /// What was seen, for people.
         detail: String,
         /// What to do about it, for the operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advice: Option<String>,
+        /// Another attempt is allowed without `device.authorize`.
         retryable: bool,
     },
     /// An operator or the ERP ended it.
@@ -204,9 +306,12 @@ pub enum Event {
     DeviceAborted {
         #[serde(flatten)]
         device: DeviceRef,
+        /// The one that ran then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepName>,
+        /// The `actor.id` of the request.
         by: String,
+        /// For people.
         detail: String,
     },
     /// It vanished, or came back from a reboot in the middle.
@@ -214,13 +319,17 @@ pub enum Event {
     DeviceInterrupted {
         #[serde(flatten)]
         device: DeviceRef,
+        /// The one that ran then.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<StepName>,
+        /// Why, for programs; stable: `silent`, `rebooted`.
         code: String,
+        /// What was seen, for people.
         detail: String,
         /// What to do about it, for the operator.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advice: Option<String>,
+        /// Another attempt is allowed without `device.authorize`.
         retryable: bool,
     },
     /// One more attempt is allowed.
@@ -228,6 +337,7 @@ pub enum Event {
     DeviceAuthorized {
         #[serde(flatten)]
         device: DeviceRef,
+        /// The `actor.id` of the request.
         by: String,
     },
 
@@ -242,36 +352,57 @@ pub enum Event {
         /// The names of what it is told in secret.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         secrets: Vec<VariableName>,
+        /// The `actor.id` of the request.
         by: String,
     },
+    /// The rules decide again which project it gets.
     #[serde(rename = "device.unassigned")]
     DeviceUnassigned {
         #[serde(flatten)]
         device: DeviceRef,
+        /// The `actor.id` of the request.
         by: String,
     },
 
     /// It has a text, or another one.
     #[serde(rename = "script.added")]
     ScriptAdded(Script),
+    /// A script of the site is gone.
     #[serde(rename = "script.removed")]
-    ScriptRemoved { script: ScriptId },
+    ScriptRemoved {
+        /// Which one.
+        script: ScriptId,
+    },
 
     /// The rules that hold from now on, all of them.
     #[serde(rename = "rules.changed")]
-    RulesChanged { revision: u64, rules: Vec<Rule> },
+    RulesChanged {
+        /// Rises by one with every change; `if_match` compares it.
+        revision: u64,
+        /// In the order in which they are asked; the first that takes a device wins.
+        rules: Vec<Rule>,
+    },
 
     /// Audit: who asked for what, and what was answered.
     #[serde(rename = "command.completed")]
     CommandCompleted {
+        /// Of the request; made by the station where the request had none.
         command_id: String,
+        /// Of the command: `project.create`.
         name: String,
+        /// Who says that he asked: `{type, id}` of the request; recorded, never trusted.
+        #[schemars(with = "Actor")]
         actor: Value,
+        /// How it came: `rest`, `mqtt` or `nats`.
         transport: String,
+        /// `succeeded`, or `accepted` for long work.
         status: String,
+        /// Of the reply, as in HTTP.
         code: u16,
+        /// Of the request.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         correlation_id: Option<String>,
+        /// Code of the error, where there was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },

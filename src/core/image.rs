@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::text::serde_by_text;
@@ -49,7 +50,7 @@ impl FromStr for Digest {
 serde_by_text!(Digest);
 
 /// How the file is packed, by its content, not by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
     Raw,
@@ -72,8 +73,9 @@ impl Compression {
 }
 
 /// What the plain bytes of an image show, besides their hash.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Survey {
+    /// Nothing where there is no partition table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<PartitionTable>,
     /// Bytes in chunks of the zero map that are zero throughout.
@@ -81,27 +83,32 @@ pub struct Survey {
     pub zero_bytes: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionTable {
+    /// Of the table.
     pub scheme: Scheme,
+    /// In the order of the table.
     pub partitions: Vec<Partition>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
     Mbr,
     Gpt,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Partition {
     /// As the kernel counts: `p1` is 1.
     pub index: u32,
     /// Two hex digits of an MBR, or the type GUID of a GPT.
     pub kind: String,
+    /// From the start of the medium, in bytes.
     pub start_bytes: u64,
+    /// In bytes.
     pub size_bytes: u64,
+    /// Of a GPT entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -118,15 +125,18 @@ pub struct ZeroMap {
 }
 
 /// Another form of an image, made by the station because modules take it faster; proven to decode to the same bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Form {
+    /// How it is packed.
     pub compression: Compression,
+    /// Of the packed file, in bytes.
     pub size_bytes: u64,
+    /// Of the packed file.
     pub sha256: Digest,
 }
 
 /// What becomes of an image while it is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Keeping {
     /// Served in place of the original.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,13 +158,15 @@ pub struct Served {
 }
 
 /// One image that was taken in whole: its file is in the library, decoded once and hashed both ways.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Image {
     /// SHA-256 of the file as it was uploaded.
     pub id: Digest,
     /// The name it was given, as written; for people, never a path.
     pub name: String,
+    /// Of the uploaded file, in bytes.
     pub size_bytes: u64,
+    /// Of the uploaded file.
     pub compression: Compression,
     /// SHA-256 of the decoded bytes: what a read-back of the medium must give.
     pub raw_sha256: Digest,
@@ -162,5 +174,6 @@ pub struct Image {
     pub raw_size_bytes: u64,
     #[serde(flatten)]
     pub survey: Survey,
+    /// When it was taken in.
     pub added_at: Timestamp,
 }

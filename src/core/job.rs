@@ -1,12 +1,14 @@
 //! Long work on an image: its file is fetched or comes in, then it is looked at. One row a job; the images room finds
 //! the open ones, does the work and reports.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::command::CommandId;
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
+use crate::core::shown::JobShown;
 use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
@@ -38,7 +40,7 @@ pub struct Job {
     pub ended_at: Option<Timestamp>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Running,
@@ -75,12 +77,20 @@ impl Job {
 
     /// For people: of a URL without what may be secret in it.
     pub fn shown(&self) -> Value {
-        let mut shown = json!(self);
-        shown["stage"] = json!(self.stage());
-        if let Some(url) = &self.url {
-            shown["url"] = json!(url.shown());
-        }
-        shown
+        json!(JobShown {
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            url: self.url.as_ref().map(|url| url.shown().to_owned()),
+            sha256: self.sha256,
+            image: self.image,
+            size_bytes: self.size_bytes,
+            state: self.state,
+            error: self.error.clone(),
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            stage: self.stage().to_owned(),
+        })
     }
 }
 
@@ -143,20 +153,24 @@ impl std::str::FromStr for ImageUrl {
 serde_by_text!(ImageUrl);
 
 /// `image.add`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageAdd {
+    /// Where the image is fetched from; redirects are followed.
     pub url: ImageUrl,
+    /// In the library; the last part of the URL where it is left out.
     #[serde(default)]
     pub name: Option<String>,
+    /// Of the file; another one is rejected.
     #[serde(default)]
     pub sha256: Option<Digest>,
 }
 
 /// `job.cancel`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobName {
+    /// The `command_id` of the command that began it.
     pub job: CommandId,
 }
 

@@ -1,6 +1,6 @@
 //! The core: pure values, `decide` and `apply`. No clock, no socket, no file, no runtime, no log.
 //!
-//! May import: std, serde, `serde_json` (params and event data are JSON values), uuid and time values; no other room.
+//! May import: std, serde, schemars, `serde_json` (params and event data are JSON values), uuid and time values; no other room.
 
 pub mod address;
 pub mod advice;
@@ -11,6 +11,7 @@ pub mod event;
 pub mod firmware;
 pub mod floor;
 pub mod form;
+mod forms;
 pub mod image;
 pub mod job;
 pub mod observation;
@@ -22,6 +23,7 @@ pub mod reply;
 pub mod rule;
 pub mod script;
 pub mod session;
+pub mod shown;
 pub mod text;
 pub mod time;
 pub mod timeline;

@@ -270,7 +270,7 @@ pub struct Evidence {
 }
 
 /// How the medium was read back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cache {
     /// The page cache was emptied before.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -96,7 +97,7 @@ impl FromStr for StoragePath {
 serde_by_text!(SessionId, StoragePath);
 
 /// Part of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     Firmware,
@@ -137,23 +138,30 @@ impl Plan {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
+    /// The image, by the SHA-256 of its uploaded file.
     pub image: Digest,
     /// Of the form that is served, and its size.
     pub compression: Compression,
+    /// Of the form that is served, in bytes.
     pub size_bytes: u64,
     /// That form is not the file that was uploaded, but one that the station has made of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub transcoded: bool,
+    /// What a read-back of the medium must give.
     pub raw_sha256: Digest,
+    /// How much is written to the medium, in bytes.
     pub raw_size_bytes: u64,
+    /// Where it is written to.
     pub storage: StoragePath,
+    /// LED on the carrier board that shows how it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_led: Option<StatusLed>,
     /// Goes into the EEPROM before the image goes onto the medium.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwarePlan>,
+    /// Scripts of the site, with the revisions that they had when the session began.
     #[serde(default, skip_serializing_if = "Scripts::is_empty")]
     pub scripts: Scripts<PlannedScript>,
     /// In the root of the boot partition.

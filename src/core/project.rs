@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::firmware::Recipe;
@@ -48,7 +49,7 @@ impl FromStr for ProjectId {
 serde_by_text!(ProjectId);
 
 /// What happens to a device that any project has already finished and that asks again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Again {
     /// It is refused until `device.authorize` allows one more attempt.
@@ -59,9 +60,11 @@ pub enum Again {
 }
 
 /// How a project changes the boot of its devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "BootSettings")]
 pub struct Boot {
+    /// Lines that are appended to `config.txt`: printable ASCII, at most 1024 bytes.
     #[serde(default)]
     pub config_txt: ConfigLines,
 }
@@ -109,19 +112,22 @@ impl FromStr for ConfigLines {
 serde_by_text!(ConfigLines);
 
 /// The image of devices whose storage is no larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SizedImage {
+    /// Size of the storage in bytes, included.
     pub up_to_bytes: u64,
+    /// The image, by the SHA-256 of its uploaded file.
     pub image: Digest,
 }
 
 /// A LED at a GPIO of the carrier board: it blinks while the device is worked on, and at the end shows success by
 /// `on_success` and failure by the opposite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusLed {
     pub gpio: Gpio,
+    /// The level of the pin that shows success.
     #[serde(default = "yes")]
     pub on_success: bool,
 }
@@ -149,7 +155,7 @@ impl fmt::Display for Gpio {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Project {
     pub id: ProjectId,
     /// As the user wrote it.
@@ -159,26 +165,34 @@ pub struct Project {
     /// By rising size; the first that is large enough is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<SizedImage>,
+    /// LED on the carrier board that shows how it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_led: Option<StatusLed>,
+    /// Scripts of the site that run on its devices.
     #[serde(default, skip_serializing_if = "Scripts::is_empty")]
     pub scripts: Scripts,
     /// What was assigned to a device is written into this file of its boot partition, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_file: Option<FileName>,
+    /// Where the image is written to.
     #[serde(default)]
     pub storage: StoragePath,
+    /// What happens to a device that is finished already.
     #[serde(default)]
     pub again: Again,
     /// What its devices get while they boot, beside the files of the project's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// EEPROM firmware that its devices get first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Recipe>,
+    /// Devices get it; an inactive project waits.
     pub active: bool,
     /// Rises by one with every change; `if_match` compares it.
     pub revision: u64,
+    /// When it was made.
     pub created_at: Timestamp,
+    /// When it was changed last.
     pub updated_at: Timestamp,
 }
 

@@ -1,24 +1,29 @@
 //! Our rules said no: data with a stable code, never an error of the program.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where in a request a value is wrong: a JSON pointer (RFC 6901) and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
+    /// JSON pointer (RFC 6901) into the request: `/params/image`.
     pub pointer: String,
+    /// What is wrong there, for people.
     pub detail: String,
 }
 
 /// Why an input changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// As in HTTP.
     pub status: u16,
     /// Stable; documented in README and schemas.
     pub code: String,
+    /// For people: what and which value.
     pub detail: String,
     /// The same request may succeed later without a change.
     pub retryable: bool,
+    /// Where in the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::text::{is_slug, serde_by_text, slug};
@@ -43,7 +44,7 @@ impl FromStr for ScriptId {
 }
 
 /// What a script that does not end with 0 means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// The session fails.
@@ -54,36 +55,42 @@ pub enum OnFailure {
 }
 
 /// How a script is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Manner {
+    /// What an end other than 0 means.
     pub on_failure: OnFailure,
     /// Beside what comes after it; waited for at the end of the session.
     pub background: bool,
+    /// After so many seconds it is ended.
     pub timeout_s: u32,
 }
 
 /// One script without its text, which the ledger keeps by id and revision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Script {
     pub id: ScriptId,
+    /// As the user wrote it.
     pub name: String,
+    /// Of its text, in bytes.
     pub size_bytes: u64,
     #[serde(flatten)]
     pub manner: Manner,
     /// Rises by one each time that it is put.
     pub revision: u64,
+    /// When it was put last.
     pub updated_at: Timestamp,
 }
 
 /// In the order in which they run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ScriptsOf{S}")]
 pub struct Scripts<S = ScriptId> {
     /// Before the medium is touched.
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default = "Vec::<S>::new", skip_serializing_if = "Vec::is_empty")]
     pub preinstall: Vec<S>,
     /// After the medium was written and read back.
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default = "Vec::<S>::new", skip_serializing_if = "Vec::is_empty")]
     pub postinstall: Vec<S>,
 }
 
@@ -104,20 +111,24 @@ impl<S> Scripts<S> {
 }
 
 /// A script as it was when the session began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedScript {
     pub script: ScriptId,
+    /// Of its text, as it was then.
     pub revision: u64,
     #[serde(flatten)]
     pub manner: Manner,
 }
 
 /// How one ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScriptRun {
     pub script: ScriptId,
+    /// Its exit code.
     pub exit: u8,
+    /// In seconds.
     pub duration_s: u64,
+    /// It was ended because it took too long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
 }

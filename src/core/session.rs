@@ -1,20 +1,21 @@
 //! One attempt on one device: its steps, its deadlines, and exactly one outcome.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::advice::advice;
 use crate::core::device::{Facts, Mac};
 use crate::core::observation::Evidence;
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::ProjectId;
 use crate::core::script::DeviceData;
+use crate::core::shown::SessionShown;
 use crate::core::time::Timestamp;
 
 pub use crate::core::plan::StepName;
 
 /// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Passed,
@@ -103,34 +104,7 @@ impl Session {
 
     /// As every door shows it; the token stays inside.
     pub fn shown(&self) -> Value {
-        let steps: Vec<Value> = self
-            .done
-            .iter()
-            .map(|(step, evidence)| json!({"step": step, "bytes": evidence.bytes, "sha256": evidence.sha256, "cache": evidence.cache, "firmware": evidence.firmware, "scripts": evidence.scripts, "warnings": evidence.warnings}))
-            .collect();
-        let ended = self.ended.as_ref();
-        json!({
-            "session": self.id,
-            "mac": self.mac,
-            "attempt": self.attempt,
-            "project": self.project,
-            "image": self.plan.image,
-            "storage": self.plan.storage,
-            "firmware": self.plan.firmware,
-            "scripts": self.plan.scripts,
-            "variables": self.data.variables,
-            "facts": self.facts,
-            "circuit": self.circuit,
-            "started_at": self.started_at,
-            "step": self.current_step(),
-            "steps": steps,
-            "warnings": self.warnings,
-            "outcome": ended.map(|ended| ended.outcome),
-            "ended_at": ended.map(|ended| ended.at),
-            "code": ended.and_then(|ended| ended.code.as_ref()),
-            "detail": ended.and_then(|ended| ended.detail.as_ref()),
-            "advice": ended.and_then(|ended| advice(ended.code.as_deref()?)),
-        })
+        json!(SessionShown::of(self))
     }
 
     pub fn is_open(&self) -> bool {

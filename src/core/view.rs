@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::core::command::Reply;
@@ -68,15 +69,22 @@ pub struct BootProject {
 }
 
 /// Progress of a running step: at most one a second and device; never stored.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Telemetry {
+    /// Version of this message: 1.
     pub v: u8,
     pub mac: Mac,
     pub session: SessionId,
+    /// Counts the sessions of this device, from 1.
     pub attempt: u32,
+    /// The step that runs.
     pub step: StepName,
+    /// Done so far in this step.
     pub bytes: u64,
+    /// Of the whole step.
     pub bytes_total: u64,
+    /// Of the step, 0 to 100.
     pub percent: u8,
+    /// When the device told it.
     pub at: Timestamp,
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::device::{Family, Revision};
@@ -15,7 +16,7 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 /// The chip that boots from an EEPROM image; it follows from the size of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Chip {
     /// Pi 4, 400, CM4, CM4S
@@ -57,13 +58,15 @@ impl Chip {
 }
 
 /// One EEPROM image of the library.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firmware {
     /// SHA-256 of the file as it was uploaded.
     pub id: Digest,
     /// For people, never a path.
     pub name: String,
+    /// Of the file, in bytes.
     pub size_bytes: u64,
+    /// The chip that it is for.
     pub chip: Chip,
     /// `2026-08-04 8ba17717`: the day of the build and the start of its commit, as far as the image tells.
     pub version: String,
@@ -74,12 +77,14 @@ pub struct Firmware {
     pub bootconf: String,
     /// How long another `bootconf.txt` may be.
     pub room_bytes: u32,
+    /// When it was taken in.
     pub added_at: Timestamp,
 }
 
 /// What a project wants of the EEPROM of its devices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Recipe {
+    /// SHA-256 of the firmware in the library.
     pub image: Digest,
     /// Over what `bootconf.txt` of the image says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -93,6 +98,7 @@ pub struct Recipe {
     /// A `BOOT_ORDER` without network is what is wanted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force_boot_order: bool,
+    /// An EEPROM with newer firmware gets this one all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
 }
@@ -113,11 +119,15 @@ impl Recipe {
 }
 
 /// The firmware in the plan of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirmwarePlan {
+    /// SHA-256 of the firmware in the library.
     pub image: Digest,
+    /// The chip that it is for.
     pub chip: Chip,
+    /// Of the firmware.
     pub version: String,
+    /// When it was built, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built: Option<u32>,
     /// Another `bootconf.txt` than the image's own.
@@ -125,18 +135,23 @@ pub struct FirmwarePlan {
     pub bootconf: Option<String>,
     /// Of the image as the device gets it.
     pub sha256: Digest,
+    /// In bytes.
     pub size_bytes: u64,
+    /// Newer firmware is replaced, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_downgrade: bool,
 }
 
 /// What the firmware step of a device has seen and done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FirmwareSeen {
+    /// What the EEPROM held before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_before: Option<String>,
+    /// When that was built, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub built_before: Option<u32>,
+    /// What the EEPROM holds now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_after: Option<String>,
     /// The EEPROM held the image already.

@@ -13,6 +13,7 @@ use crate::core::image::Image;
 use crate::core::project::{Boot, Project, ProjectId, SizedImage};
 use crate::core::refusal::Refusal;
 use crate::core::session::Session;
+use crate::core::shown::StationShown;
 use crate::core::time::Timestamp;
 use crate::core::view::Answer;
 
@@ -291,17 +292,18 @@ impl Floor {
     }
 
     fn station_info(&self) -> Value {
-        json!({
-            "station": self.settings.station,
-            "version": self.settings.version,
-            "commands": NAMES,
-            "projects": self.projects.len(),
-            "active_projects": self.projects.values().filter(|project| project.active).map(|project| &project.id).collect::<Vec<_>>(),
-            "rules": self.rules.rules.len(),
-            "images": self.shelf.images.len(),
-            "firmware": self.firmware.len(),
-            "open_sessions": self.sessions.values().filter(|session| session.is_open()).count(),
-            "alarms": self.alarms,
+        let active = self.projects.values().filter(|project| project.active);
+        json!(StationShown {
+            station: self.settings.station.clone(),
+            version: self.settings.version.clone(),
+            commands: NAMES.map(str::to_owned).to_vec(),
+            projects: self.projects.len(),
+            active_projects: active.map(|project| project.id.clone()).collect(),
+            rules: self.rules.rules.len(),
+            images: self.shelf.images.len(),
+            firmware: self.firmware.len(),
+            open_sessions: self.sessions.values().filter(|session| session.is_open()).count(),
+            alarms: self.alarms.clone(),
         })
     }
 }

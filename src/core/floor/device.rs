@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::core::boot::Boot;
-use crate::core::device::{BootIdentity, Mac, Serial, Serial8};
+use crate::core::device::{BootIdentity, Mac, Revision, Serial, Serial8};
 use crate::core::event::{DeviceRef, Event};
 use crate::core::floor::{Fact, Floor};
 use crate::core::observation::Evidence;
@@ -16,6 +16,7 @@ use crate::core::refusal::Refusal;
 use crate::core::rule::{Choice, Known};
 use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
+use crate::core::shown::DeviceShown;
 use crate::core::time::Timestamp;
 use crate::core::view::BootProject;
 
@@ -101,26 +102,27 @@ impl Device {
 
     /// As every door shows it.
     pub fn shown(&self) -> Value {
-        json!({
-            "mac": self.mac,
-            "serial8": self.serial8(),
-            "serial": self.serial,
-            "revision": self.identity.and_then(|identity| identity.revision),
-            "model": self.identity.and_then(|identity| identity.revision).and_then(|revision| revision.board()),
-            "circuit": self.circuit,
-            "first_seen_at": self.first_seen_at,
-            "seen_at": self.seen_at,
-            "attempts": self.attempts,
-            "failures": self.failures,
-            "last_outcome": self.last_outcome,
-            "finished": self.finished,
-            "authorized": self.authorized,
-            "assigned": self.assigned,
-            "variables": self.data.variables,
-            "secrets": self.data.secrets.keys().collect::<Vec<_>>(),
-            "open_session": self.open_session,
-            "warnings": self.boot_warnings,
-            "boot": self.boot,
+        let revision = self.identity.and_then(|identity| identity.revision);
+        json!(DeviceShown {
+            mac: self.mac,
+            serial8: self.serial8(),
+            serial: self.serial,
+            revision,
+            model: revision.and_then(Revision::board).map(str::to_owned),
+            circuit: self.circuit.clone(),
+            first_seen_at: self.first_seen_at,
+            seen_at: self.seen_at,
+            attempts: self.attempts,
+            failures: self.failures,
+            last_outcome: self.last_outcome,
+            finished: self.finished,
+            authorized: self.authorized,
+            assigned: self.assigned.clone(),
+            variables: self.data.variables.clone(),
+            secrets: self.data.secrets.keys().cloned().collect(),
+            open_session: self.open_session,
+            warnings: self.boot_warnings.clone(),
+            boot: self.boot.clone(),
         })
     }
 

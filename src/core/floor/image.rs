@@ -10,6 +10,7 @@ use crate::core::floor::{Decision, Fact, Floor, Note};
 use crate::core::image::{Compression, Digest, Form, Image, Keeping, Served, ZeroMap};
 use crate::core::job::{ImageAdd, Job, JobState};
 use crate::core::refusal::Refusal;
+use crate::core::shown::{ComingImage, ImageState, ListedImage, ReadyImage};
 use crate::core::time::Timestamp;
 
 /// The alarm of images whose file is not what was taken in.
@@ -207,10 +208,20 @@ impl Floor {
 
     /// For a list: the ready ones in full, and those that are being looked at.
     pub(super) fn list_images(&self) -> Value {
-        let ready = self.shelf.images.values().map(|image| shown(image, &self.shelf.kept(image.id)));
+        let ready = self
+            .shelf
+            .images
+            .values()
+            .map(|image| ListedImage::Ready(Box::new(ready(image, &self.shelf.kept(image.id)))));
         let coming = self.shelf.jobs.values().filter_map(|job| {
             let image = job.image.filter(|image| !self.shelf.images.contains_key(image))?;
-            Some(json!({"id": image, "name": job.name, "size_bytes": job.size_bytes, "state": "ingesting", "job": job.id}))
+            Some(ListedImage::Coming(ComingImage {
+                id: image,
+                name: job.name.clone(),
+                size_bytes: job.size_bytes,
+                state: ImageState::Ingesting,
+                job: job.id.clone(),
+            }))
         });
         json!({"images": ready.chain(coming).collect::<Vec<_>>()})
     }
@@ -266,8 +277,10 @@ impl Floor {
 
 /// An image that is ready, as people see it.
 pub fn shown(image: &Image, keeping: &Keeping) -> Value {
-    let mut shown = json!(image);
-    shown["state"] = json!(if keeping.damage.is_some() { "damaged" } else { "ready" });
-    shown["kept"] = json!(keeping);
-    shown
+    json!(ready(image, keeping))
+}
+
+fn ready(image: &Image, keeping: &Keeping) -> ReadyImage {
+    let state = if keeping.damage.is_some() { ImageState::Damaged } else { ImageState::Ready };
+    ReadyImage { image: image.clone(), state, kept: keeping.clone() }
 }

@@ -1,14 +1,14 @@
 //! Rules: how they are set, and what they would say of a device.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::core::command::{RulesSet, RulesTest};
 use crate::core::event::Event;
 use crate::core::floor::Floor;
 use crate::core::floor::command::Effect;
-use crate::core::project::ProjectId;
 use crate::core::refusal::Refusal;
-use crate::core::rule::{Choice, Known, MOST_RULES, Rule, Rules};
+use crate::core::rule::{By, Choice, Known, MOST_RULES, Rule, Rules};
+use crate::core::shown::{ChoiceShown, JudgedRule, Reason, RulesTested};
 
 /// An event has 64 KiB at most, and the rules are one.
 const LONGEST: usize = 48 << 10;
@@ -71,29 +71,31 @@ impl Floor {
         let assigned = self.devices.get(&asked.device).and_then(|device| device.assigned.as_ref());
         let choice = match rules.choose(&self.projects, assigned, &known) {
             Ok(Choice::Project { project, by }) => {
-                let mut choice = json!(by);
-                choice["project"] = json!(project.id);
-                choice
+                let project = project.id.clone();
+                match by {
+                    By::Assignment => ChoiceShown::Assignment { project },
+                    By::Rule { rule } => ChoiceShown::Rule { rule, project },
+                    By::Default => ChoiceShown::Default { project },
+                }
             }
             Ok(Choice::Undecided(projects)) => {
-                let ids: Vec<&ProjectId> = projects.iter().map(|project| &project.id).collect();
-                json!({"by": "undecided", "projects": ids})
+                ChoiceShown::Undecided { projects: projects.iter().map(|project| project.id.clone()).collect() }
             }
-            Err(refusal) => json!({"by": "nothing", "code": refusal.code, "detail": refusal.detail}),
+            Err(Refusal { code, detail, .. }) => ChoiceShown::Nothing { code, detail },
         };
-        let held = self.may_start(&known).err().map(|refusal| json!({"code": refusal.code, "detail": refusal.detail}));
-        let judged: Vec<Value> = rules.rules.iter().map(|rule| self.judged(rule, &known)).collect();
-        Ok((Vec::new(), json!({"device": asked.device, "choice": choice, "refusal": held, "rules": judged})))
+        let held = self.may_start(&known).err().map(|Refusal { code, detail, .. }| Reason { code, detail });
+        let judged = rules.rules.iter().map(|rule| self.judged(rule, &known)).collect();
+        Ok((Vec::new(), json!(RulesTested { device: asked.device, choice, refusal: held, rules: judged })))
     }
 
-    fn judged(&self, rule: &Rule, known: &Known) -> Value {
-        json!({
-            "project": rule.project,
-            "name": rule.name,
-            "active": self.projects.get(&rule.project).is_some_and(|project| project.active),
-            "holds": rule.when.judge(known),
-            "conditions": rule.when.findings(known),
-        })
+    fn judged(&self, rule: &Rule, known: &Known) -> JudgedRule {
+        JudgedRule {
+            project: rule.project.clone(),
+            name: rule.name.clone(),
+            active: self.projects.get(&rule.project).is_some_and(|project| project.active),
+            holds: rule.when.judge(known),
+            conditions: rule.when.findings(known),
+        }
     }
 
     fn asked_about(&self, asked: &RulesTest) -> Known {

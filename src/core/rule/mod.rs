@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -24,17 +25,19 @@ pub use crate::core::rule::pattern::{
 pub const MOST_RULES: usize = 200;
 
 /// The rules of a station, in their order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rules {
     /// Rises by one with every change; `if_match` compares it.
     pub revision: u64,
+    /// In the order in which they are asked; the first that takes a device wins.
     pub rules: Vec<Rule>,
 }
 
 /// Devices of which all of `when` holds get the project, if it is active.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// The one that such devices get.
     pub project: ProjectId,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,30 +48,37 @@ pub struct Rule {
 }
 
 /// Conditions: all that are given must hold, and of a list any one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct When {
+    /// Any of these serials.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub serial: Vec<SerialPattern>,
+    /// Any of these MAC addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mac: Vec<MacPattern>,
+    /// Any of these boards.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<Model>,
+    /// Any of these revision codes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revision: Vec<RevisionPattern>,
+    /// RAM in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<Bounds>,
     /// Of `/dev/mmcblk0`, as the module tells it when it asks for its script.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_bytes: Option<Bounds>,
+    /// Any of these jumper settings: `0` = set, `1` = not set, `x` for either.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jumper: Vec<JumperPattern>,
+    /// Any of these places on the line, as the switch names them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub circuit: Vec<CircuitPattern>,
 }
 
 /// Whether a condition holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Holds {
     Yes,
@@ -161,11 +171,15 @@ fn whole_memory(kb: u64) -> u32 {
 }
 
 /// One condition of a rule beside what is known, for the one who asks why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
+    /// Which condition.
     pub field: &'static str,
+    /// Whether it holds.
     pub holds: Holds,
+    /// What the rule asks for.
     pub wanted: Value,
+    /// What is known of the device; null if nothing.
     pub known: Value,
 }
 

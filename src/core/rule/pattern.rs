@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::device::{Mac, Revision, Serial, Serial8};
@@ -11,10 +12,13 @@ use crate::core::rule::Holds;
 use crate::core::text::serde_by_text;
 
 /// `min` and `max`, both included; either may be left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Bounds {
+    /// Included.
     #[serde(skip_serializing_if = "Option::is_none")]
     min: Option<u64>,
+    /// Included.
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<u64>,
 }
