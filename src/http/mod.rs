@@ -2,13 +2,17 @@
 
 mod auth;
 pub mod device;
+mod docs;
 mod error;
 mod events;
 mod extract;
 mod firmware;
+mod history;
 mod images;
+mod openapi;
 pub mod operator;
 mod sendfile;
+mod stats;
 mod uploads;
 
 use std::io;

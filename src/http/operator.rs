@@ -1,25 +1,32 @@
-//! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
+//! The operator side: what people and their tools call. Every unsafe call is a command, as on the bus.
 
-use axum::Json;
-use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
+use axum::body::Bytes;
+use axum::extract::{OriginalUri, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Router, body::Bytes};
-use serde::Deserialize;
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::core::command::{Envelope, Reply, Status, Transport};
+use crate::core::command::{
+    DeviceAssign, Envelope, ProjectCreate, ProjectUpdate, Reply, RulesSet, RulesTest, ScriptPut, Status, Transport,
+};
 use crate::core::device::{Mac, Serial};
 use crate::core::floor::Device;
+use crate::core::plan::SessionId;
+use crate::core::project::{Project, ProjectId};
 use crate::core::refusal::Refusal;
-use crate::core::session::Session;
+use crate::core::rule::Rules;
+use crate::core::script::{Script, ScriptId};
+use crate::core::shown::{DeviceShown, RulesTested, SessionShown, StationShown};
 use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
-use crate::http::extract::{Asked, Body};
-use crate::http::{auth, events, firmware, images, uploads};
+use crate::http::extract::{Body, Limit, bytes, json_kind};
+use crate::http::openapi::{Api, Call, Told};
+use crate::http::{auth, docs, error, events, firmware, history, images, stats, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -33,53 +40,232 @@ pub struct Operator {
     pub metrics: Metrics,
 }
 
+/// Every route of `/api/v1`, each with its description.
+pub fn api() -> Api<Operator> {
+    let api = Api::new()
+        .at(
+            "/commands",
+            [Call::post(command, "send_command", "A request as on the bus; the answer is the whole reply").told(
+                |told| {
+                    told.header(KEY, KEY_SAYS, key())
+                        .takes::<AnyRequest>()
+                        .gives::<Reply>("200", "It is done")
+                        .gives::<Reply>("202", "It was begun")
+                },
+            )],
+        )
+        .at(
+            "/station",
+            [Call::get(station, "get_station", "The station at a glance")
+                .told(|told| told.gives::<StationShown>("200", "It"))],
+        )
+        .at(
+            "/alarms",
+            [Call::get(alarms, "list_alarms", "What somebody must act on")
+                .told(|told| told.gives_as::<Vec<Alarm>>("200", "alarms", "Those that stand"))],
+        )
+        .at(
+            "/stats",
+            [Call::get(stats::stats, "get_stats", "Yield, throughput, durations and failures").told(|told| {
+                told.query::<stats::StatsQuery>().gives::<stats::StatsShown>("200", "The sums").refuses(&[400])
+            })],
+        );
+    history_routes(shelf_routes(project_routes(api)))
+}
+
+fn project_routes(api: Api<Operator>) -> Api<Operator> {
+    let one = |told: Told| {
+        told.of::<ProjectId>().gives_as::<Project>("200", "project", "As it is now").refuses(&[400, 404, 412])
+    };
+    api.at(
+        "/projects",
+        [
+            Call::get(projects, "list_projects", "All projects")
+                .told(|told| told.gives_as::<Vec<Project>>("200", "projects", "All of them")),
+            Call::post(create_project, "create_project", "Another project").told(|told| {
+                told.header(KEY, KEY_SAYS, key())
+                    .takes::<ProjectCreate>()
+                    .gives_as::<Project>("201", "project", "It is there")
+                    .gives_as::<Project>("200", "project", "The same request was carried out before")
+                    .refuses(&[400, 404, 409, 413, 415, 422])
+            }),
+        ],
+    )
+    .at(
+        "/projects/{id}",
+        [
+            Call::get(project, "get_project", "One project").told(one),
+            Call::patch(update_project, "update_project", "What is named is changed").told(|told| {
+                one(told)
+                    .guarded()
+                    .takes::<ProjectUpdate>()
+                    .without("project")
+                    .refuses(&[400, 404, 409, 412, 413, 415, 422])
+            }),
+            Call::delete(delete_project, "delete_project", "It goes; its sessions stay")
+                .told(|told| one(told).guarded().refuses(&[400, 404, 409, 412])),
+        ],
+    )
+    .at(
+        "/projects/{id}/activate",
+        [Call::post(activate_project, "activate_project", "Devices get it").told(|told| one(told).guarded())],
+    )
+    .at(
+        "/projects/{id}/deactivate",
+        [Call::post(deactivate_project, "deactivate_project", "No device gets it").told(|told| one(told).guarded())],
+    )
+    .at(
+        "/rules",
+        [
+            Call::get(rules, "get_rules", "Which devices get which project")
+                .told(|told| told.gives::<Rules>("200", "In the order in which they are asked")),
+            Call::put(set_rules, "set_rules", "All rules anew").told(|told| {
+                told.guarded()
+                    .takes::<RulesSet>()
+                    .gives::<Rules>("200", "As they are now")
+                    .refuses(&[400, 404, 412, 413, 415, 422])
+            }),
+        ],
+    )
+    .at(
+        "/rules/test",
+        [Call::post(test_rules, "test_rules", "Which project would this device get, and why").told(|told| {
+            told.takes::<RulesTest>().gives::<RulesTested>("200", "The verdict").refuses(&[400, 404, 413, 415])
+        })],
+    )
+    .at(
+        "/scripts",
+        [
+            Call::get(scripts, "list_scripts", "Scripts of the site")
+                .told(|told| told.gives_as::<Vec<Script>>("200", "scripts", "All of them, without their texts")),
+            Call::post(put_script, "put_script", "A script, or another text of one").told(|told| {
+                told.header(KEY, KEY_SAYS, key())
+                    .takes::<ScriptPut>()
+                    .gives_as::<Script>("200", "script", "It is there")
+                    .refuses(&[400, 413, 415, 422])
+            }),
+        ],
+    )
+    .at(
+        "/scripts/{id}",
+        [
+            Call::get(script, "get_script", "One script, with its text")
+                .told(|told| told.of::<ScriptId>().gives::<ScriptWithText>("200", "It").refuses(&[404])),
+            Call::delete(delete_script, "delete_script", "It goes").told(|told| {
+                told.of::<ScriptId>().gives_as::<Script>("200", "script", "What was there").refuses(&[400, 404, 409])
+            }),
+        ],
+    )
+}
+
+fn shelf_routes(api: Api<Operator>) -> Api<Operator> {
+    let api = images::routes(api);
+    let api = firmware::routes(api);
+    uploads::routes(api)
+}
+
+fn history_routes(api: Api<Operator>) -> Api<Operator> {
+    let done = |told: Told| told.gives::<Value>("200", "It is done").refuses(&[400, 404, 409]);
+    api.at(
+        "/devices",
+        [Call::get(history::devices, "list_devices", "Devices that were seen, in the order of their MAC").told(
+            |told| told.query::<history::DeviceQuery>().gives::<history::DevicePage>("200", "A page").refuses(&[400]),
+        )],
+    )
+    .at(
+        "/devices/{id}",
+        [Call::get(device, "get_device", "One device by its MAC or serial, its newest sessions and boots")
+            .told(|told| told.gives::<DeviceWithHistory>("200", "It").refuses(&[400, 404]))],
+    )
+    .at("/devices/{id}/authorize", [Call::post(authorize_device, "authorize_device", "One more attempt").told(done)])
+    .at("/devices/{id}/abort", [Call::post(abort_device, "abort_device", "Its session ends").told(done)])
+    .at(
+        "/devices/{id}/assign",
+        [Call::post(assign_device, "assign_device", "It gets this project, whatever the rules say").told(|told| {
+            told.takes::<DeviceAssign>()
+                .without("device")
+                .gives::<Value>("200", "It is done")
+                .refuses(&[400, 404, 413, 415, 422])
+        })],
+    )
+    .at("/devices/{id}/unassign", [Call::post(unassign_device, "unassign_device", "The rules decide again").told(done)])
+    .at(
+        "/sessions",
+        [Call::get(history::sessions, "list_sessions", "Sessions, the newest first").told(|told| {
+            told.query::<history::SessionQuery<Limit>>().gives::<history::SessionPage>("200", "A page").refuses(&[400])
+        })],
+    )
+    .at(
+        "/sessions.csv",
+        [Call::get(history::csv, "export_sessions", "Sessions as CSV, the newest first").told(|told| {
+            told.query::<history::SessionQuery<history::Most>>()
+                .gives_text("200", "text/csv", "One row a session")
+                .refuses(&[400])
+        })],
+    )
+    .at(
+        "/sessions/{id}",
+        [Call::get(history::session, "get_session", "One session, and the boot that led to it").told(|told| {
+            told.of::<SessionId>().gives_as::<history::ListedSession>("200", "session", "It").refuses(&[400, 404])
+        })],
+    )
+    .at(
+        "/sessions/{id}/output",
+        [Call::get(history::output, "get_session_output", "What its scripts have printed").told(|told| {
+            told.of::<SessionId>().gives_as::<Vec<Value>>("200", "output", "A script each").refuses(&[400, 404])
+        })],
+    )
+    .at(
+        "/events",
+        [Call::get(events::page, "list_events", "The journal, oldest first")
+            .told(|told| told.query::<events::Page>().gives::<events::EventPage>("200", "A page").refuses(&[400]))],
+    )
+    .at(
+        "/events/stream",
+        [Call::get(
+            events::stream,
+            "stream_events",
+            "A WebSocket that sends CloudEvents: what was, and then what comes",
+        )
+        .told(|told| {
+            told.query::<events::Listening>().gives_nothing("101", "From here on, frames of text").refuses(&[400, 426])
+        })],
+    )
+}
+
+/// What the handlers and the types say, as `schemas/openapi.json` has it.
+pub fn openapi() -> Value {
+    api().document()
+}
+
 pub fn router(operator: Operator) -> Router {
-    let form = DefaultBodyLimit::max(firmware::LARGEST_FORM);
-    let api = Router::new()
-        .route("/commands", post(command))
-        .route("/station", get(|state, headers| async { order(state, headers, "station.info", json!({})).await }))
-        .route("/projects", get(projects).post(create_project))
-        .route("/projects/{id}", get(project).patch(update_project).delete(delete_project))
-        .route("/projects/{id}/activate", post(activate_project))
-        .route("/projects/{id}/deactivate", post(deactivate_project))
-        .route("/scripts", get(scripts).post(put_script))
-        .route("/scripts/{id}", get(script).delete(delete_script))
-        .route("/rules", get(rules).put(set_rules))
-        .route("/rules/test", post(test_rules))
-        // An image is streamed and has a limit of its own; without this a form ends at 2 MB.
-        .route("/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
-        .route("/images/import", post(images::import))
-        .route("/images/fetch", post(images::fetch))
-        .route("/images/{id}", get(images::show).delete(images::delete))
-        .route("/firmware", get(firmware::list).post(firmware::upload).layer(form))
-        .route("/firmware/import", post(firmware::import))
-        .route("/firmware/{id}", get(firmware::show).delete(firmware::delete))
-        .route("/firmware/{id}/content", get(firmware::content))
-        .route("/firmware/{id}/pieeprom.sig", get(firmware::signature))
-        .route("/jobs", get(images::jobs))
-        .route("/jobs/{id}", get(images::job))
-        .route("/jobs/{id}/cancel", post(images::cancel))
-        .merge(uploads::router())
-        .route("/devices", get(devices))
-        .route("/devices/{id}", get(device))
-        .route("/devices/{id}/authorize", post(authorize_device))
-        .route("/devices/{id}/abort", post(abort_device))
-        .route("/devices/{id}/assign", post(assign_device))
-        .route("/devices/{id}/unassign", post(unassign_device))
-        .route("/sessions", get(sessions))
-        .route("/sessions/{id}", get(session))
-        .route("/sessions/{id}/output", get(output))
-        .route("/events", get(events::page))
-        .route("/events/stream", get(events::stream))
-        .fallback(missing);
+    let document = Bytes::from(serde_json::to_vec(&openapi()).expect("a document of values serialises"));
+    let told = move || {
+        let json = HeaderValue::from_static("application/json");
+        let response = ([(header::CONTENT_TYPE, json)], document.clone()).into_response();
+        std::future::ready(response)
+    };
+    let api = api().router().route("/openapi.json", get(told.clone())).fallback(missing);
     Router::new()
         .nest("/api/v1", api)
+        .route("/openapi.json", get(told))
         .route("/metrics", get(metrics))
+        .merge(docs::router())
         .layer(middleware::from_fn(auth::guard))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
+        .layer(middleware::from_fn(error::negotiate))
+        .layer(middleware::map_response(error::tidy))
         .with_state(operator)
+}
+
+const KEY: &str = "Idempotency-Key";
+const KEY_SAYS: &str =
+    "Chosen by you, once for each intent: the same key again gets the stored answer and does nothing";
+
+fn key() -> Value {
+    json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{8,64}$"})
 }
 
 async fn missing(OriginalUri(uri): OriginalUri) -> Failure {
@@ -101,10 +287,56 @@ async fn metrics(State(operator): State<Operator>) -> Response {
 }
 
 /// `POST /api/v1/commands`: the body is a request as on the bus, `name` included; the answer is the whole reply.
-async fn command(State(operator): State<Operator>, headers: HeaderMap, body: Bytes) -> Response {
+async fn command(State(operator): State<Operator>, headers: HeaderMap, request: Request) -> Result<Response, Failure> {
+    json_kind(&headers)?;
+    let body = bytes(request, &()).await?;
     let reply = send(&operator, &headers, None, &body).await;
     let status = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, Json(reply)).into_response()
+    Ok((status, Json(reply)).into_response())
+}
+
+/// A request as on the bus.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts; `Command::parse` reads it")]
+struct AnyRequest {
+    /// Of the command: `project.create`.
+    name: String,
+    /// As the command has them.
+    params: Option<Map<String, Value>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Alarm {
+    code: String,
+    /// What is wrong, and what to do.
+    detail: String,
+}
+
+/// A script with its text.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+struct ScriptWithText {
+    script: Script,
+    text: String,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+struct DeviceWithHistory {
+    device: DeviceShown,
+    sessions: Vec<SessionShown>,
+    /// What it did on its way up, the newest boots.
+    timeline: Vec<Value>,
+}
+
+async fn station(state: State<Operator>, headers: HeaderMap) -> Response {
+    order(state, headers, "station.info", json!({})).await
+}
+
+async fn alarms(State(operator): State<Operator>) -> Result<Json<Value>, Failure> {
+    let alarms = operator.ledger.alarms().await?;
+    let alarms: Vec<Alarm> = alarms.into_iter().map(|(code, detail)| Alarm { code, detail }).collect();
+    Ok(Json(json!({"alarms": alarms})))
 }
 
 async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body: &[u8]) -> Reply {
@@ -237,22 +469,6 @@ async fn test_rules(state: State<Operator>, headers: HeaderMap, Body(params): Pa
     order(state, headers, "rules.test", Value::Object(params)).await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DevicePage {
-    #[serde(default)]
-    after: String,
-    #[serde(default)]
-    limit: Option<u32>,
-}
-
-async fn devices(State(operator): State<Operator>, Asked(page): Asked<DevicePage>) -> Result<Json<Value>, Failure> {
-    let devices = operator.ledger.devices(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
-    let next = devices.last().map(|device| device.mac);
-    let shown: Vec<Value> = devices.iter().map(Device::shown).collect();
-    Ok(Json(json!({"devices": shown, "next_after": next})))
-}
-
 /// A device is found by its MAC or by its serial.
 async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
     let found = match (id.parse::<Mac>(), id.parse::<Serial>()) {
@@ -271,7 +487,8 @@ async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
 async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let device = find(&operator, &id).await?;
     let filter = SessionFilter { mac: Some(device.mac), limit: 20, ..SessionFilter::default() };
-    let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(Session::shown).collect();
+    let sessions = operator.ledger.sessions(filter).await?;
+    let sessions: Vec<Value> = sessions.iter().map(|listed| listed.session.shown()).collect();
     let timeline = operator.ledger.timeline(device.mac).await?;
     Ok(Json(json!({"device": device.shown(), "sessions": sessions, "timeline": timeline})))
 }
@@ -312,42 +529,4 @@ async fn unassign_device(
 ) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.unassign", json!({"device": device.mac})).await)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SessionPage {
-    mac: Option<Mac>,
-    project: Option<String>,
-    outcome: Option<String>,
-    before: Option<String>,
-    limit: Option<u32>,
-}
-
-async fn sessions(State(operator): State<Operator>, Asked(page): Asked<SessionPage>) -> Result<Json<Value>, Failure> {
-    let filter = SessionFilter {
-        mac: page.mac,
-        project: page.project,
-        outcome: page.outcome,
-        before: page.before,
-        limit: page.limit.unwrap_or(100).clamp(1, 1000),
-    };
-    let sessions = operator.ledger.sessions(filter).await?;
-    let next = sessions.last().map(|session| session.id);
-    let shown: Vec<Value> = sessions.iter().map(Session::shown).collect();
-    Ok(Json(json!({"sessions": shown, "next_before": next})))
-}
-
-async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let parsed = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
-    let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
-    let timeline = operator.ledger.timeline_of(&session).await?;
-    Ok(Json(json!({"session": session.shown(), "timeline": timeline})))
-}
-
-/// What the scripts of a session have printed.
-async fn output(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let id = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
-    let outputs = operator.ledger.script_outputs(id).await?;
-    Ok(Json(json!({"session": id, "output": outputs})))
 }

@@ -5,6 +5,7 @@ mod clock;
 mod cloudevent;
 mod follow;
 mod read;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,12 +27,15 @@ use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::read::Readers;
+use crate::ledger::recent::Recent;
 use crate::ledger::writer::{Job, Writer};
 use crate::store::StoreError;
 
 pub use crate::ledger::clock::Clock;
 pub use crate::ledger::follow::Follower;
-pub use crate::ledger::read::SessionFilter;
+pub use crate::ledger::read::{
+    DeviceFilter, EventFilter, Grouping, Listed, Name, SessionFilter, Stats, StatsFilter, Sums,
+};
 pub use crate::store::journal::Recorded;
 
 /// Inputs that wait for the pen; an adapter whose input finds no place waits with it.
@@ -95,6 +99,8 @@ pub struct Ledger {
     tenants: Tenants,
     healthy: Arc<AtomicBool>,
     readers: Readers,
+    history: Readers,
+    recent: Arc<Recent>,
     identity: Arc<Identity>,
     clock: Clock,
 }
@@ -122,7 +128,9 @@ impl Ledger {
         let floor = crate::store::tables::load(&connection, settings, clock.now())?;
         let seq = crate::store::journal::newest(&connection)?;
         let (announce, news) = watch::channel(seq);
+        let recent = Arc::new(Recent::default());
         let writer = Writer {
+            recent: Arc::clone(&recent),
             connection,
             floor,
             seq,
@@ -133,11 +141,11 @@ impl Ledger {
             healthy: Arc::clone(&healthy),
             clock: clock.clone(),
         };
-        let readers = Readers::open(path)?;
+        let (readers, history) = (Readers::open(path)?, Readers::open(path)?);
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, identity, clock }, thread))
+        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, history, recent, identity, clock }, thread))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -178,7 +186,7 @@ impl Ledger {
     pub fn follow(&self, after: u64) -> Follower {
         let mut news = self.news.clone();
         news.mark_changed();
-        Follower { readers: self.readers.clone(), news, seq: after }
+        Follower { readers: self.readers.clone(), recent: Arc::clone(&self.recent), news, seq: after }
     }
 
     /// The sequence number of the newest event.

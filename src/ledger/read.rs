@@ -1,4 +1,5 @@
-//! Reading beside the writer: two read-only connections, so that no question waits for the pen.
+//! Reading beside the writer, on read-only connections, so that no question waits for the pen: two for what is quick
+//! (followers, single rows), two for pages and sums of history, so that no follower waits for those either.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,10 +20,11 @@ use crate::core::session::Session;
 use crate::core::time::Timestamp;
 use crate::core::timeline::Moment;
 use crate::ledger::{Ledger, Recorded, SubmitError};
-use crate::store::{StoreError, images, journal, open_reader, outbox, query, scripts, tables, timeline};
+use crate::store::{StoreError, images, open_reader, outbox, query, scripts, stats, tables, timeline};
 
-pub use crate::store::query::SessionFilter;
+pub use crate::store::query::{DeviceFilter, EventFilter, Listed, Name, SessionFilter};
 pub use crate::store::scripts::Output;
+pub use crate::store::stats::{Grouping, Stats, StatsFilter, Sums};
 
 const CONNECTIONS: usize = 2;
 
@@ -72,8 +74,22 @@ impl Ledger {
         self.readers.ask(move |connection| tables::session(connection, id)).await
     }
 
-    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Session>, SubmitError> {
-        self.readers.ask(move |connection| query::sessions(connection, &filter)).await
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Listed>, SubmitError> {
+        self.history.ask(move |connection| query::sessions(connection, &filter)).await
+    }
+
+    pub async fn stats(&self, filter: StatsFilter, grouping: Option<Grouping>) -> Result<Stats, SubmitError> {
+        self.history.ask(move |connection| stats::stats(connection, &filter, grouping)).await
+    }
+
+    /// How far each sink is.
+    pub async fn cursors(&self) -> Result<Vec<(String, u64)>, SubmitError> {
+        self.readers.ask(outbox::cursors).await
+    }
+
+    /// What somebody must act on: code and what to do.
+    pub async fn alarms(&self) -> Result<Vec<(String, String)>, SubmitError> {
+        self.readers.ask(query::alarms).await
     }
 
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
@@ -162,12 +178,15 @@ impl Ledger {
         self.readers.ask(move |connection| scripts::outputs(connection, session)).await
     }
 
-    /// Devices in the order of their MAC, after one.
-    pub async fn devices(&self, after: String, limit: u32) -> Result<Vec<Device>, SubmitError> {
-        self.readers.ask(move |connection| tables::devices(connection, &after, limit)).await
+    pub async fn devices(&self, filter: DeviceFilter) -> Result<Vec<Device>, SubmitError> {
+        self.history.ask(move |connection| query::devices(connection, &filter)).await
     }
 
     pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
-        self.readers.ask(move |connection| journal::read(connection, after, limit)).await
+        self.find_events(EventFilter { after, limit, ..EventFilter::default() }).await
+    }
+
+    pub async fn find_events(&self, filter: EventFilter) -> Result<Vec<Recorded>, SubmitError> {
+        self.history.ask(move |connection| query::events(connection, &filter)).await
     }
 }

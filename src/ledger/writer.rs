@@ -22,6 +22,7 @@ use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
+use crate::ledger::recent::Recent;
 use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants};
 use crate::store::inbox::{self, Answered};
 use crate::store::{StoreError, journal, scripts, tables};
@@ -44,6 +45,7 @@ pub struct Writer {
     pub floor: Floor,
     pub seq: u64,
     pub announce: watch::Sender<u64>,
+    pub recent: Arc<Recent>,
     pub identity: Arc<Identity>,
     pub telemetry: broadcast::Sender<Telemetry>,
     pub tenants: Tenants,
@@ -114,6 +116,7 @@ impl Writer {
             connection,
             seq: 0,
             announce: watch::channel(0).0,
+            recent: Arc::default(),
             identity: Arc::new(identity),
             telemetry: broadcast::channel(1).0,
             tenants: Tenants::default(),
@@ -322,6 +325,7 @@ impl Writer {
             self.update_projects();
         }
         if !draft.events.is_empty() {
+            self.recent.push(&draft.events);
             self.announce.send_replace(self.seq);
         }
         for progress in &draft.telemetry {

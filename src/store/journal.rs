@@ -50,10 +50,18 @@ pub fn newest(connection: &Connection) -> Result<u64, StoreError> {
 }
 
 pub fn read(connection: &Connection, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, id, name, kind, subject, occurred, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-    )?;
-    let rows = statement.query_map([number(after), i64::from(limit)], |row| {
+    select(connection, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", [number(after), i64::from(limit)])
+}
+
+/// `clause` is our own text; values come as parameters.
+pub fn select<P: rusqlite::Params>(
+    connection: &Connection,
+    clause: &str,
+    params: P,
+) -> Result<Vec<Recorded>, StoreError> {
+    let sql = format!("SELECT seq, id, name, kind, subject, occurred, body FROM event {clause}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params, |row| {
         let id: String = row.get(1)?;
         Ok(Recorded {
             seq: count(row.get(0)?),

@@ -6,6 +6,7 @@ pub mod journal;
 pub mod outbox;
 pub mod query;
 pub mod scripts;
+pub mod stats;
 pub mod tables;
 pub mod timeline;
 
@@ -15,12 +16,13 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
     include_str!("migration/004.sql"),
     include_str!("migration/005.sql"),
+    include_str!("migration/006.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.
