@@ -84,7 +84,7 @@ impl Agent {
         let devices = Listener::bind("devices", config.http.devices.into()).await?.sending(images.mappings());
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
-        let metrics = Metrics::new(ledger.clone());
+        let metrics = Metrics::new(ledger.clone(), config.data.clone());
         // The bound one: its port may have been left to the system.
         let server = devices.address()?;
         Ok(Self {
@@ -180,7 +180,8 @@ impl Agent {
         });
         let shelves = http::device::Shelves { images: images.clone(), firmware: firmware.clone(), files };
         let side = http::device::Device::new(ledger.clone(), shelves, self.server);
-        let (devices, router) = (self.devices, http::device::router(side.clone()));
+        let router = http::count::counted(http::device::router(side.clone()), metrics.clone(), "devices");
+        let devices = self.devices;
         front.spawn("http devices", move |stop| async move { Ok(devices.run(router, stop).await?) });
         front.spawn("image flow", move |stop| async move {
             side.run(stop).await;

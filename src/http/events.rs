@@ -234,8 +234,8 @@ mod tests {
             name: name.to_owned(),
             kind: "device".to_owned(),
             subject: "x".to_owned(),
-            occurred: crate::core::time::Timestamp::default(),
-            body: bytes::Bytes::new(),
+            occurred: Timestamp::default(),
+            body: Bytes::new(),
         };
         let filter = |text: Option<&str>, id: Option<&str>| {
             let (filter, id) = (text.map(str::to_owned), id.map(str::to_owned));

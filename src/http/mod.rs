@@ -1,6 +1,7 @@
 //! HTTP: the device side and the operator side, each on a listener of its own.
 
 mod auth;
+pub mod count;
 pub mod device;
 mod docs;
 mod error;

@@ -26,7 +26,7 @@ use crate::firmware::Firmwares;
 use crate::http::error::{Failure, problem};
 use crate::http::extract::{Body, Limit, bytes, json_kind};
 use crate::http::openapi::{Api, Call, Told};
-use crate::http::{auth, docs, error, events, firmware, history, images, stats, uploads};
+use crate::http::{auth, count, docs, error, events, firmware, history, images, stats, uploads};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -246,7 +246,8 @@ pub fn router(operator: Operator) -> Router {
         std::future::ready(response)
     };
     let api = api().router().route("/openapi.json", get(told.clone())).fallback(missing);
-    Router::new()
+    let metrics_of = operator.metrics.clone();
+    let router = Router::new()
         .nest("/api/v1", api)
         .route("/openapi.json", get(told))
         .route("/metrics", get(metrics))
@@ -257,7 +258,8 @@ pub fn router(operator: Operator) -> Router {
         .fallback(missing)
         .layer(middleware::from_fn(error::negotiate))
         .layer(middleware::map_response(error::tidy))
-        .with_state(operator)
+        .with_state(operator);
+    count::counted(router, metrics_of, "operators")
 }
 
 const KEY: &str = "Idempotency-Key";
@@ -283,7 +285,7 @@ async fn ready(State(operator): State<Operator>) -> Response {
 
 async fn metrics(State(operator): State<Operator>) -> Response {
     let text = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, text)], operator.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, text)], operator.metrics.render().await).into_response()
 }
 
 /// `POST /api/v1/commands`: the body is a request as on the bus, `name` included; the answer is the whole reply.
@@ -529,4 +531,40 @@ async fn unassign_device(
 ) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.unassign", json!({"device": device.mac})).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made anew with `BLESS=1`.
+    #[test]
+    fn the_committed_document_is_what_the_routes_say() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/openapi.json");
+        let said = format!("{}\n", serde_json::to_string_pretty(&openapi()).unwrap());
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &said).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(committed == said, "schemas/openapi.json is old; BLESS=1 makes it anew");
+    }
+
+    #[test]
+    fn every_call_has_a_name_of_its_own_and_names_only_shapes_that_are_there() {
+        let document = openapi();
+        let mut names = std::collections::BTreeSet::new();
+        for (path, calls) in document["paths"].as_object().unwrap() {
+            for (method, call) in calls.as_object().unwrap().iter().filter(|(method, _)| *method != "servers") {
+                let name = call["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{method} {path}: {name} is there twice");
+            }
+        }
+        assert!(names.len() > 60, "{names:?}");
+        let text = document.to_string();
+        for part in text.split("\"$ref\":\"").skip(1) {
+            let place = part.split('"').next().unwrap().trim_start_matches('#');
+            assert!(document.pointer(place).is_some(), "{place} is not there");
+        }
+    }
 }

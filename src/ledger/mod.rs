@@ -6,6 +6,7 @@ mod cloudevent;
 mod follow;
 mod read;
 mod recent;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,14 +29,13 @@ use crate::core::time::Timestamp;
 use crate::core::view::{Answer, Telemetry, Tenant};
 use crate::ledger::read::Readers;
 use crate::ledger::recent::Recent;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Job, Writer};
 use crate::store::StoreError;
 
 pub use crate::ledger::clock::Clock;
 pub use crate::ledger::follow::Follower;
-pub use crate::ledger::read::{
-    DeviceFilter, EventFilter, Grouping, Listed, Name, SessionFilter, Stats, StatsFilter, Sums,
-};
+pub use crate::ledger::read::{DeviceFilter, EventFilter, Grouping, Listed, Name, SessionFilter, StatsFilter, Sums};
 pub use crate::store::journal::Recorded;
 
 /// Inputs that wait for the pen; an adapter whose input finds no place waits with it.
@@ -101,6 +101,7 @@ pub struct Ledger {
     readers: Readers,
     history: Readers,
     recent: Arc<Recent>,
+    tally: Arc<Tally>,
     identity: Arc<Identity>,
     clock: Clock,
 }
@@ -145,7 +146,22 @@ impl Ledger {
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
-        Ok((Self { jobs, news, telemetry, tenants, healthy, readers, history, recent, identity, clock }, thread))
+        Ok((
+            Self {
+                jobs,
+                news,
+                telemetry,
+                tenants,
+                healthy,
+                readers,
+                history,
+                recent,
+                tally: Arc::default(),
+                identity,
+                clock,
+            },
+            thread,
+        ))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -154,6 +170,7 @@ impl Ledger {
 
     /// Hands an input to the writer and waits until its ink is dry.
     pub async fn submit(&self, input: Input) -> Result<Receipt, SubmitError> {
+        self.tally.count(&input);
         let (reply, receipt) = oneshot::channel();
         self.jobs.send(Job { input, reply }).await.map_err(|_| SubmitError::Closed)?;
         receipt.await.map_err(|_| SubmitError::Closed)?
@@ -202,6 +219,11 @@ impl Ledger {
     /// Who has this address, without waiting for the writer.
     pub fn tenant(&self, address: Ipv4Addr) -> Option<Tenant> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    /// What has come in since the start.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// False after a commit failed, until one succeeds again.

@@ -182,6 +182,7 @@ impl Ledger {
         self.history.ask(move |connection| query::devices(connection, &filter)).await
     }
 
+    #[cfg(test)]
     pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
         self.find_events(EventFilter { after, limit, ..EventFilter::default() }).await
     }

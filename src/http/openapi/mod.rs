@@ -156,7 +156,6 @@ pub struct Told {
     headers: Vec<(&'static str, &'static str, Value)>,
     path: Option<Shape>,
     body: Option<(Vec<&'static str>, Shape)>,
-    optional_body: bool,
     without: &'static str,
     gives: Vec<Given>,
     refuses: &'static [u16],
@@ -179,7 +178,6 @@ impl Told {
             headers: Vec::new(),
             path: None,
             body: None,
-            optional_body: false,
             without: "",
             gives: Vec::new(),
             refuses: &[],
@@ -220,13 +218,6 @@ impl Told {
     #[must_use]
     pub fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some((vec!["application/json"], shape_of::<T>));
-        self
-    }
-
-    /// It may be left out.
-    #[must_use]
-    pub fn or_nothing(mut self) -> Self {
-        self.optional_body = true;
         self
     }
 
@@ -300,7 +291,7 @@ impl Told {
             strip(&mut schema, self.without);
             let content: Map<String, Value> =
                 media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
-            operation["requestBody"] = json!({"required": !self.optional_body, "content": content});
+            operation["requestBody"] = json!({"required": true, "content": content});
         }
         operation
     }
