@@ -50,6 +50,7 @@ pub struct Page {
     id: Option<String>,
     /// A name, `device.failed`, or the beginning of names, `device.*`.
     #[serde(rename = "type")]
+    #[schemars(regex(pattern = r"^[a-z_][a-z_.]*(\.\*)?$"))]
     name: Option<String>,
     /// Happened then or later.
     from: Option<Timestamp>,

@@ -119,9 +119,8 @@ pub struct Search(pub String);
 impl<'de> Deserialize<'de> for Search {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let text = text.trim();
         if (2..=64).contains(&text.chars().count()) && !text.contains(char::is_control) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text))
         } else {
             Err(D::Error::custom("not a text of 2 to 64 letters"))
         }
@@ -134,7 +133,7 @@ impl JsonSchema for Search {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 2, "maxLength": 64})
+        json_schema!({"type": "string", "pattern": r"^[^\u0000-\u001f\u007f-\u009f]{2,64}$"})
     }
 }
 

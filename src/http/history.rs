@@ -25,8 +25,9 @@ use crate::http::extract::{Asked, Limit, Search};
 use crate::http::operator::Operator;
 use crate::ledger::{DeviceFilter, Ledger, Listed, SessionFilter};
 
-/// So many sessions at a time go into a CSV.
+/// So many sessions at a time go into a CSV; of the first fewer, so that it begins at once.
 const ROWS: u32 = 500;
+const FIRST_ROWS: u32 = 50;
 
 /// How a session ended, or that it has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -167,7 +168,7 @@ pub async fn csv(
 ) -> Result<Response, Failure> {
     known(&operator.ledger, query.before).await?;
     let left = query.limit.0;
-    let filter = query.filter(ROWS);
+    let filter = query.filter(FIRST_ROWS);
     let first = operator.ledger.sessions(filter.clone()).await?;
     let begun = Export { ledger: operator.ledger, filter, left, page: Some(first), heads: true };
     let stream = unfold(begun, async |mut export| {
@@ -250,8 +251,10 @@ impl Export {
     /// Reads the next page, while there is one.
     async fn turn(&mut self, page: &[Listed]) -> Result<(), Refusal> {
         self.left = self.left.saturating_sub(page.len() as u64);
-        let Some(last) = page.last().filter(|_| page.len() == ROWS as usize && self.left > 0) else { return Ok(()) };
-        self.filter.before = Some(last.session.id);
+        let Some(last) = page.last().filter(|_| page.len() == self.filter.limit as usize && self.left > 0) else {
+            return Ok(());
+        };
+        (self.filter.before, self.filter.limit) = (Some(last.session.id), ROWS);
         self.page = Some(self.ledger.sessions(self.filter.clone()).await?);
         Ok(())
     }

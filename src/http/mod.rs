@@ -12,6 +12,7 @@ mod history;
 mod images;
 mod openapi;
 pub mod operator;
+mod routes;
 mod sendfile;
 mod stats;
 mod uploads;

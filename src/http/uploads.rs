@@ -36,19 +36,15 @@ const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 pub fn routes(api: Api<Operator>) -> Api<Operator> {
     let version = || json!({"type": "string", "const": VERSION});
     let number = || json!({"type": "integer", "minimum": 0});
-    let spoken = move |told: Told| told.header("Tus-Resumable", "Version of the protocol", version());
+    let spoken = move |told: Told| told.must("Tus-Resumable", "Version of the protocol", version());
     let layered = |call: Call<Operator>| call.routed(|route| route.layer(middleware::map_response(versioned)));
     api.at(
         "/uploads",
         [
             Call::post(begin, "begin_upload", "A resumable upload (tus 1.0.0)").told(|told| {
                 spoken(told)
-                    .header("Upload-Length", "Of the file, in bytes", number())
-                    .header(
-                        "Upload-Metadata",
-                        "`name` and, if you like, `sha256`, in base64",
-                        json!({"type": "string"}),
-                    )
+                    .must("Upload-Length", "Of the file, in bytes", number())
+                    .must("Upload-Metadata", "`name` and, if you like, `sha256`, in base64", json!({"type": "string"}))
                     .gives_nothing("201", "`Location` says where it goes on")
                     .refuses(&[400, 409, 412, 413, 507])
             }),
@@ -67,7 +63,7 @@ pub fn routes(api: Api<Operator>) -> Api<Operator> {
             )
             .told(|told| {
                 spoken(told)
-                    .header(
+                    .must(
                         "X-HTTP-Method-Override",
                         "Which one",
                         json!({"type": "string", "enum": ["PATCH", "DELETE", "HEAD"]}),
@@ -80,7 +76,7 @@ pub fn routes(api: Api<Operator>) -> Api<Operator> {
                 .told(|told| spoken(told).gives_nothing("200", "In the headers").refuses(&[404, 412])),
             Call::patch(go_on, "continue_upload", "More of the file").told(|told| {
                 spoken(told)
-                    .header("Upload-Offset", "Where it goes on", number())
+                    .must("Upload-Offset", "Where it goes on", number())
                     .takes_bytes(vec!["application/offset+octet-stream"])
                     .gives_nothing("204", "It is here")
                     .refuses(&[400, 404, 409, 412, 413, 415])

@@ -27,7 +27,8 @@ const ROUNDS: usize = 200;
 
 fn main() {
     let numbers: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let (sessions, listeners) = (numbers.first().copied().unwrap_or(1_000_000), numbers.get(1).copied().unwrap_or(1000));
+    let (sessions, listeners) =
+        (numbers.first().copied().unwrap_or(1_000_000), numbers.get(1).copied().unwrap_or(1000));
     let mut agent = TestAgent::start("{mqtt: off}");
     agent.project("Bench", &agent.image("bench.img", &[5; 4096]));
     assert_eq!(FakeBoard::new(agent.devices, 1).provision(4096).unwrap().status, 200);

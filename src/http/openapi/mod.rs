@@ -154,6 +154,7 @@ pub struct Told {
     summary: &'static str,
     query: Option<Shape>,
     headers: Vec<(&'static str, &'static str, Value)>,
+    required: Vec<&'static str>,
     path: Option<Shape>,
     body: Option<(Vec<&'static str>, Shape)>,
     without: &'static str,
@@ -176,6 +177,7 @@ impl Told {
             summary,
             query: None,
             headers: Vec::new(),
+            required: Vec::new(),
             path: None,
             body: None,
             without: "",
@@ -204,13 +206,20 @@ impl Told {
         self
     }
 
+    /// Without this header the call is refused.
+    #[must_use]
+    pub fn must(mut self, name: &'static str, says: &'static str, schema: Value) -> Self {
+        self.required.push(name);
+        self.header(name, says, schema)
+    }
+
     /// A change that may be guarded by the revision that it was made from.
     #[must_use]
     pub fn guarded(self) -> Self {
         self.header(
             "If-Match",
             "The revision that is changed, as in ETag",
-            json!({"type": "string", "pattern": "^(\\*|(W/)?\"[0-9]{1,9}\")$"}),
+            json!({"type": "string", "pattern": "^(\\*|(W/)?\"?[0-9]{1,9}\"?)$"}),
         )
     }
 
@@ -314,7 +323,8 @@ impl Told {
             let told = json!({"description": name.unwrap_or("refused"), "content": {PROBLEM: problem}});
             responses.insert(status.to_string(), told);
         }
-        responses.insert("default".to_owned(), json!({"description": "Why not", "content": {PROBLEM: problem}}));
+        let other = responses.entry("default").or_insert_with(|| json!({"description": "Why not"}));
+        other["content"][PROBLEM] = problem;
         responses
     }
 
@@ -332,7 +342,10 @@ impl Told {
             parameters.extend(query_parameters(&shape(read).to_value()));
         }
         for (name, says, schema) in &self.headers {
-            parameters.push(json!({"name": name, "in": "header", "description": says, "schema": schema}));
+            let is_required = self.required.contains(name);
+            parameters.push(
+                json!({"name": name, "in": "header", "required": is_required, "description": says, "schema": schema}),
+            );
         }
         parameters
     }
