@@ -54,8 +54,9 @@ fn main() {
     }
     println!("memory of the agent: {} MiB", memory(&agent));
     let all = Instant::now();
-    let out = std::process::Command::new("curl").args(["-sS", "-o", "/dev/null", "-w", "%{size_download}"]);
-    let bytes = { out }.arg(format!("http://{}/api/v1/sessions.csv", agent.operators)).output().unwrap().stdout;
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-sS", "-o", "/dev/null", "-w", "%{size_download}"]);
+    let bytes = curl.arg(format!("http://{}/api/v1/sessions.csv", agent.operators)).output().unwrap().stdout;
     let seconds = all.elapsed().as_secs_f64();
     println!("CSV of all: {} bytes in {seconds:.1} s, then {} MiB", String::from_utf8_lossy(&bytes), memory(&agent));
     crowd(&agent, listeners);
