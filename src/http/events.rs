@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
@@ -126,7 +126,7 @@ pub async fn stream(
 }
 
 async fn follow(mut socket: WebSocket, mut follower: Follower, filter: Filter, _place: SemaphorePermit<'static>) {
-    let mut pings = interval(PING);
+    let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard_at = Instant::now();
     loop {

@@ -188,8 +188,21 @@ pub async fn csv(
 }
 
 /// How many rows a CSV has at most; without it, all.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Most(u64);
+
+impl Most {
+    const LARGEST: u64 = 1_000_000_000;
+}
+
+impl<'de> Deserialize<'de> for Most {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.parse() {
+            Ok(rows @ 0..=Self::LARGEST) => Ok(Self(rows)),
+            _ => Err(serde::de::Error::custom(format!("not a number of 0 to {}", Self::LARGEST))),
+        }
+    }
+}
 
 impl Default for Most {
     fn default() -> Self {
@@ -203,7 +216,7 @@ impl JsonSchema for Most {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "integer", "minimum": 0, "maximum": 1_000_000_000, "description": "At most so many rows; all without it."})
+        json_schema!({"type": "integer", "minimum": 0, "maximum": Self::LARGEST, "description": "At most so many rows; all without it."})
     }
 }
 
