@@ -51,7 +51,7 @@ pub fn api() -> Api<Operator> {
                 told.query::<stats::StatsQuery>().gives::<stats::StatsShown>("200", "The sums").refuses(&[400])
             })],
         );
-    history_routes(device_routes(shelf_routes(project_routes(api))))
+    history_routes(device_routes(shelf_routes(rule_routes(project_routes(api)))))
 }
 
 fn project_routes(api: Api<Operator>) -> Api<Operator> {
@@ -96,7 +96,10 @@ fn project_routes(api: Api<Operator>) -> Api<Operator> {
         [Call::post(operator::deactivate_project, "deactivate_project", "No device gets it")
             .told(|told| one(told).guarded())],
     )
-    .at(
+}
+
+fn rule_routes(api: Api<Operator>) -> Api<Operator> {
+    api.at(
         "/rules",
         [
             Call::get(operator::rules, "get_rules", "Which devices get which project")

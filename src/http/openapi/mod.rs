@@ -1,5 +1,5 @@
-//! OpenAPI 3.1, made where the routes are: a route comes into the router by the same line that describes it, and the
-//! shapes come from the types that the handlers read and write, so neither can be forgotten. OpenAPI 3.1 takes JSON
+//! `OpenAPI` 3.1, made where the routes are: a route comes into the router by the same line that describes it, and the
+//! shapes come from the types that the handlers read and write, so neither can be forgotten. `OpenAPI` 3.1 takes JSON
 //! Schema 2020-12 as it is.
 
 mod devices;
