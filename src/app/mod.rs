@@ -116,7 +116,7 @@ impl Agent {
         let door = door(&config.data);
         let gate = Gate::new(ledger.clone(), config.http.access.clone());
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
-        let metrics = Metrics::new(ledger.clone());
+        let metrics = Metrics::new(ledger.clone(), config.data.clone());
         // The bound one: its port may have been left to the system.
         let server = SocketAddr::new(config.server.into(), devices.address()?.port());
         Ok(Self {
@@ -229,13 +229,13 @@ impl Agent {
             Ok(())
         });
         let gate = self.gate.clone();
-        let operator = http::operator::Operator { ledger, images, firmware, metrics, gate: self.gate };
+        let operator = http::operator::Operator { ledger, images, firmware, metrics: metrics.clone(), gate: self.gate };
         let router = http::operator::router(operator);
         if let Some(door) = self.door {
             let router = router.clone();
             front.spawn("http data folder", move |stop| async move { Ok(door.run(router, stop).await?) });
         }
-        let calls = http::device::router(device_side);
+        let calls = http::count::counted(http::device::router(device_side), metrics.clone(), "devices");
         let calls = match self.operators {
             Some(operators) => {
                 front.spawn("http operators", move |stop| async move { Ok(operators.run(router, stop).await?) });

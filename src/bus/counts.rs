@@ -88,7 +88,7 @@ impl Counts {
         let follower = match &mut self.follower {
             Some(follower) => follower,
             None => {
-                let tally = self.ledger.tally().await?;
+                let tally = self.ledger.outcomes().await?;
                 self.tallies = tallies(tally.sessions);
                 self.follower.insert(self.ledger.follow(tally.newest))
             }

@@ -9,6 +9,8 @@ mod exit;
 mod figures;
 mod interrupt;
 mod mix;
+mod paper;
+mod remote;
 mod run;
 mod schema;
 mod simulate;
@@ -20,7 +22,9 @@ mod tools;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::cli::remote::{At, FirmwareVerb, ImageVerb, ProjectVerb};
 
 /// Netboots bare Raspberry Pi modules, writes the right image on each, proves it, and tells the factory.
 #[derive(Parser, Debug)]
@@ -45,6 +49,20 @@ enum Command {
     Switch(switch::Verb),
     #[command(subcommand)]
     Token(token::Verb),
+    /// Recipes: which image goes onto devices
+    Project(At<ProjectVerb>),
+    /// Images of the library
+    Image(At<ImageVerb>),
+    /// EEPROM images of the library
+    Firmware(At<FirmwareVerb>),
+    Sessions(remote::Sessions),
+    Devices(remote::Devices),
+    Events(remote::Events),
+    Alarms(remote::Alarms),
+    Completions(paper::Completions),
+    /// The manual page, for man(1)
+    #[command(after_help = "Example:\n  bootline man > /usr/share/man/man1/bootline.1")]
+    Man,
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -70,6 +88,15 @@ pub fn main() -> ExitCode {
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Switch(verb) => switch::run(verb),
         Command::Token(verb) => token::run(verb),
+        Command::Project(at) => remote::project(at),
+        Command::Image(at) => remote::image(at),
+        Command::Firmware(at) => remote::firmware(at),
+        Command::Sessions(args) => remote::sessions(args),
+        Command::Devices(args) => remote::devices(args),
+        Command::Events(args) => remote::events(args),
+        Command::Alarms(args) => remote::alarms(&args),
+        Command::Completions(args) => paper::completions(&args, Cli::command()),
+        Command::Man => paper::man(Cli::command()),
         Command::Cage(args) => cage::run(&args),
     }
 }

@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
-use axum::extract::{FromRequest, Multipart, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,10 +17,58 @@ use crate::core::refusal::Refusal;
 use crate::firmware::LARGEST;
 use crate::http::error::Failure;
 use crate::http::extract::{Asked, Body};
+use crate::http::openapi::{Api, Call, Told};
 use crate::http::operator::{Operator, order};
 
 /// An image, and what a form has around it.
 pub const LARGEST_FORM: usize = LARGEST + (64 << 10);
+
+pub fn routes(api: Api<Operator>) -> Api<Operator> {
+    let one = |told: Told| told.of::<Digest>().gives_as::<Firmware>("200", "firmware", "It").refuses(&[400, 404, 409]);
+    let taken = |told: Told| {
+        told.gives_as::<Firmware>("201", "firmware", "It is in the library")
+            .refuses(&[400, 404, 409, 413, 415, 422, 507])
+    };
+    api.at(
+        "/firmware",
+        [
+            Call::get(list, "list_firmware", "EEPROM images")
+                .told(|told| told.gives_as::<Vec<Firmware>>("200", "firmware", "All of them")),
+            Call::post(
+                upload,
+                "upload_firmware",
+                "An EEPROM image, as the body or in a form with `firmware`, `sha256`, `name`",
+            )
+            .told(|told| {
+                taken(told.query::<Upload>().takes_bytes(vec!["application/octet-stream", "multipart/form-data"]))
+            })
+            .routed(|route| route.layer(DefaultBodyLimit::max(LARGEST_FORM))),
+        ],
+    )
+    .at(
+        "/firmware/import",
+        [Call::post(import, "import_firmware", "A file that lies on the station already, below `import` of its data")
+            .told(|told| taken(told.takes::<Import>()))],
+    )
+    .at(
+        "/firmware/{id}",
+        [
+            Call::get(show, "get_firmware", "One EEPROM image").told(one),
+            Call::delete(delete, "delete_firmware", "It goes, if no project names it").told(one),
+        ],
+    )
+    .at(
+        "/firmware/{id}/content",
+        [Call::get(content, "get_firmware_content", "The file as it was uploaded").told(|told| {
+            told.of::<Digest>().gives_bytes("200", "application/octet-stream", "It").refuses(&[400, 404])
+        })],
+    )
+    .at(
+        "/firmware/{id}/pieeprom.sig",
+        [Call::get(signature, "get_firmware_signature", "What a bootloader that updates itself wants beside it")
+            .told(|told| told.of::<Digest>().gives_text("200", "text/plain", "Its sum").refuses(&[400, 404]))],
+    )
+}
 
 pub async fn list(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "firmware.list", json!({})).await
@@ -53,7 +102,7 @@ pub async fn signature(State(operator): State<Operator>, Path(id): Path<String>)
     Ok(operator.firmware.signature(firmware.id).await?)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upload {
     name: Option<String>,
@@ -136,7 +185,7 @@ fn broken(error: MultipartError) -> Refusal {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { cut(error.body_text()) }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     name: Option<String>,

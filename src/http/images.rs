@@ -4,22 +4,82 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::multipart::MultipartError;
-use axum::extract::{FromRequest, Multipart, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::command::CommandId;
 use crate::core::floor::shown_image;
-use crate::core::image::Digest;
-use crate::core::job::{Job, JobState};
+use crate::core::image::{Digest, Image};
+use crate::core::job::{ImageAdd, Job, JobState};
 use crate::core::refusal::Refusal;
+use crate::core::shown::{JobShown, ListedImage};
 use crate::http::error::Failure;
 use crate::http::extract::{Asked, Body};
+use crate::http::openapi::{Api, Call, Told};
 use crate::http::operator::{Operator, order};
+
+pub fn routes(api: Api<Operator>) -> Api<Operator> {
+    let job_shown =
+        |told: Told| told.of::<CommandId>().gives_as::<JobShown>("200", "job", "As it stands").refuses(&[404]);
+    let taken = |told: Told| {
+        told.gives_as::<Image>("201", "image", "It is proven to be an image")
+            .gives_as::<JobShown>("202", "job", "It is here and is looked at")
+            .refuses(&[400, 404, 409, 413, 415, 422, 507])
+    };
+    api.at(
+        "/images",
+        [
+            Call::get(list, "list_images", "The library")
+                .told(|told| told.gives_as::<Vec<ListedImage>>("200", "images", "All of it")),
+            // An image is streamed and has a limit of its own; without this a form ends at 2 MB.
+            Call::post(upload, "upload_image", "An image, as the body or in a form with `image`, `sha256`, `name`")
+                .told(|told| {
+                    taken(told.query::<Upload>().takes_bytes(vec!["application/octet-stream", "multipart/form-data"]))
+                })
+                .routed(|route| route.layer(DefaultBodyLimit::disable())),
+        ],
+    )
+    .at(
+        "/images/import",
+        [Call::post(import, "import_image", "A file that lies on the station already, below `import` of its data")
+            .told(|told| taken(told.takes::<Import>()))],
+    )
+    .at(
+        "/images/fetch",
+        [Call::post(fetch, "fetch_image", "A file that the station gets from a URL").told(|told| {
+            told.takes::<ImageAdd>()
+                .gives_as::<JobShown>("202", "job", "It was begun")
+                .refuses(&[400, 409, 413, 415, 422])
+        })],
+    )
+    .at(
+        "/images/{id}",
+        [
+            Call::get(show, "get_image", "One image")
+                .told(|told| told.of::<Digest>().gives_as::<Value>("200", "image", "It").refuses(&[400, 404])),
+            Call::delete(delete, "delete_image", "It goes, if no project names it").told(|told| {
+                told.of::<Digest>().gives_as::<Image>("200", "image", "What was there").refuses(&[400, 404, 409])
+            }),
+        ],
+    )
+    .at(
+        "/jobs",
+        [Call::get(jobs, "list_jobs", "The newest long work")
+            .told(|told| told.gives_as::<Vec<JobShown>>("200", "jobs", "The newest first"))],
+    )
+    .at("/jobs/{id}", [Call::get(job, "get_job", "Long work").told(job_shown)])
+    .at(
+        "/jobs/{id}/cancel",
+        [Call::post(cancel, "cancel_job", "It ends").told(|told| job_shown(told).refuses(&[400, 404, 409]))],
+    )
+}
 
 /// Jobs that a list shows.
 const NEWEST_JOBS: u32 = 100;
@@ -92,7 +152,7 @@ pub async fn delete(state: State<Operator>, headers: HeaderMap, Path(id): Path<S
     order(state, headers, "image.delete", json!({"image": id})).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upload {
     name: Option<String>,
@@ -235,7 +295,7 @@ fn broken(error: MultipartError) -> Refusal {
     Refusal::new(400, "upload_cut", format!("the form broke off: {}", error.body_text())).retryable()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     name: Option<String>,

@@ -1,19 +1,25 @@
 //! HTTP: the device side and the operator side, each on a listener of its own.
 
 pub mod auth;
+pub mod count;
 mod delivery;
 pub mod device;
+mod docs;
 mod error;
 mod events;
 mod extract;
 mod firmware;
+mod history;
 mod images;
 mod legacy;
 pub mod local;
+mod openapi;
 pub mod operator;
 mod pages;
+mod routes;
 mod sendfile;
 mod slots;
+mod stats;
 mod telemetry;
 pub mod tls;
 pub mod tokens;

@@ -1,13 +1,13 @@
-//! The operator side: `/api/v1` (`contract.md` §4). Every unsafe call is a command through the same door as the bus.
+//! The operator side: what people and their tools call. Every unsafe call is a command, as on the bus.
 
-use axum::Json;
-use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
+use axum::body::Bytes;
+use axum::extract::{OriginalUri, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use axum::{Router, body::Bytes};
-use serde::Deserialize;
+use axum::{Json, Router, middleware};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -15,12 +15,13 @@ use crate::core::command::{Envelope, Reply, Status, Transport};
 use crate::core::device::{Mac, Serial};
 use crate::core::floor::Device;
 use crate::core::refusal::Refusal;
-use crate::core::session::Session;
+use crate::core::script::Script;
+use crate::core::shown::{DeviceShown, SessionShown};
 use crate::firmware::Firmwares;
 use crate::http::auth::{self, Gate};
 use crate::http::error::{Failure, problem};
-use crate::http::extract::{Asked, Body};
-use crate::http::{delivery, events, firmware, images, legacy, pages, slots, telemetry, tokens, uploads};
+use crate::http::extract::{Body, bytes, json_kind};
+use crate::http::{count, delivery, docs, error, legacy, pages, routes, slots, telemetry, tokens};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -36,68 +37,47 @@ pub struct Operator {
 }
 
 pub fn router(operator: Operator) -> Router {
-    let form = DefaultBodyLimit::max(firmware::LARGEST_FORM);
-    let api = Router::new()
-        .route("/commands", post(command))
-        .route("/station", get(|state, headers| async { order(state, headers, "station.info", json!({})).await }))
-        .route("/projects", get(projects).post(create_project))
-        .route("/projects/{id}", get(project).patch(update_project).delete(delete_project))
-        .route("/projects/{id}/activate", post(activate_project))
-        .route("/projects/{id}/deactivate", post(deactivate_project))
-        .route("/scripts", get(scripts).post(put_script))
-        .route("/scripts/{id}", get(script).delete(delete_script))
-        .route("/rules", get(rules).put(set_rules))
-        .route("/rules/test", post(test_rules))
-        // An image is streamed and has a limit of its own; without this a form ends at 2 MB.
-        .route("/images", get(images::list).post(images::upload).layer(DefaultBodyLimit::disable()))
-        .route("/images/import", post(images::import))
-        .route("/images/fetch", post(images::fetch))
-        .route("/images/{id}", get(images::show).delete(images::delete))
-        .route("/firmware", get(firmware::list).post(firmware::upload).layer(form))
-        .route("/firmware/import", post(firmware::import))
-        .route("/firmware/{id}", get(firmware::show).delete(firmware::delete))
-        .route("/firmware/{id}/content", get(firmware::content))
-        .route("/firmware/{id}/pieeprom.sig", get(firmware::signature))
-        .route("/jobs", get(images::jobs))
-        .route("/jobs/{id}", get(images::job))
-        .route("/jobs/{id}/cancel", post(images::cancel))
-        .merge(uploads::router())
-        .merge(slots::router())
-        .merge(delivery::router())
-        .route("/devices", get(devices))
-        .route("/devices/{id}", get(device))
-        .route("/devices/{id}/authorize", post(authorize_device))
-        .route("/devices/{id}/abort", post(abort_device))
-        .route("/devices/{id}/identify", post(identify_device))
-        .route("/devices/{id}/assign", post(assign_device))
-        .route("/devices/{id}/unassign", post(unassign_device))
-        .route("/sessions", get(sessions))
-        .route("/sessions/{id}", get(session))
-        .route("/sessions/{id}/output", get(output))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{name}", delete(tokens::revoke))
-        .route("/events", get(events::page))
-        .route("/events/stream", get(events::stream))
-        .route("/telemetry/stream", get(telemetry::stream))
-        .fallback(missing);
+    let document = Bytes::from(serde_json::to_vec(&routes::openapi()).expect("a document of values serialises"));
+    let told = move || {
+        let json = HeaderValue::from_static("application/json");
+        let response = ([(header::CONTENT_TYPE, json)], document.clone()).into_response();
+        std::future::ready(response)
+    };
     let gate = operator.gate.clone();
     let login = get(auth::show).delete(auth::leave).with_state(gate.clone());
-    let api = api.route("/session", login);
+    let api = routes::api()
+        .router()
+        .merge(slots::router())
+        .merge(delivery::router())
+        .route("/devices/{id}/identify", post(identify_device))
+        .route("/tokens", get(tokens::list).post(tokens::create))
+        .route("/tokens/{name}", delete(tokens::revoke))
+        .route("/telemetry/stream", get(telemetry::stream))
+        .route("/session", login)
+        .route("/openapi.json", get(told.clone()))
+        .fallback(missing);
+    let metrics_of = operator.metrics.clone();
     let guarded = Router::new()
         .nest("/api/v1", api)
+        .route("/openapi.json", get(told))
         .route("/metrics", get(metrics))
+        .merge(docs::router())
         .layer(middleware::from_fn_with_state(gate.clone(), auth::guard));
     let before_the_gate = post(auth::sign_in).with_state(gate.clone());
-    guarded
+    let router = guarded
         .route("/api/v1/session", before_the_gate)
-        .merge(legacy::front(gate.clone()))
-        .merge(legacy::router(gate))
-        .merge(pages::router())
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
+        .layer(middleware::from_fn(error::negotiate))
+        .layer(middleware::map_response(error::tidy))
+        // The predecessor's answers have shapes of their own.
+        .merge(legacy::front(gate.clone()))
+        .merge(legacy::router(gate))
+        .merge(pages::router())
         .layer(middleware::map_response(auth::headers))
-        .with_state(operator)
+        .with_state(operator);
+    count::counted(router, metrics_of, "operators")
 }
 
 async fn missing(OriginalUri(uri): OriginalUri) -> Failure {
@@ -115,14 +95,64 @@ async fn ready(State(operator): State<Operator>) -> Response {
 
 async fn metrics(State(operator): State<Operator>) -> Response {
     let text = HeaderValue::from_static("text/plain; version=0.0.4");
-    ([(header::CONTENT_TYPE, text)], operator.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, text)], operator.metrics.render().await).into_response()
 }
 
 /// `POST /api/v1/commands`: the body is a request as on the bus, `name` included; the answer is the whole reply.
-async fn command(State(operator): State<Operator>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn command(
+    State(operator): State<Operator>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Failure> {
+    json_kind(&headers)?;
+    let body = bytes(request, &()).await?;
     let reply = send(&operator, &headers, None, &body).await;
     let status = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, Json(reply)).into_response()
+    Ok((status, Json(reply)).into_response())
+}
+
+/// A request as on the bus.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts; `Command::parse` reads it")]
+pub struct AnyRequest {
+    /// Of the command: `project.create`.
+    name: String,
+    /// As the command has them.
+    params: Option<Map<String, Value>>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct Alarm {
+    code: String,
+    /// What is wrong, and what to do.
+    detail: String,
+}
+
+/// A script with its text.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+pub struct ScriptWithText {
+    script: Script,
+    text: String,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+pub struct DeviceWithHistory {
+    device: DeviceShown,
+    sessions: Vec<SessionShown>,
+    /// What it did on its way up, the newest boots.
+    timeline: Vec<Value>,
+}
+
+pub async fn station(state: State<Operator>, headers: HeaderMap) -> Response {
+    order(state, headers, "station.info", json!({})).await
+}
+
+pub async fn alarms(State(operator): State<Operator>) -> Result<Json<Value>, Failure> {
+    let alarms = operator.ledger.alarms().await?;
+    let alarms: Vec<Alarm> = alarms.into_iter().map(|(code, detail)| Alarm { code, detail }).collect();
+    Ok(Json(json!({"alarms": alarms})))
 }
 
 pub async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, body: &[u8]) -> Reply {
@@ -188,19 +218,19 @@ fn revision(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 /// The body of a call: a JSON object of params.
 type Params = Body<Map<String, Value>>;
 
-async fn projects(state: State<Operator>, headers: HeaderMap) -> Response {
+pub async fn projects(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "project.list", json!({})).await
 }
 
-async fn create_project(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+pub async fn create_project(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
     order(state, headers, "project.create", Value::Object(params)).await
 }
 
-async fn project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "project.get", json!({"project": id})).await
 }
 
-async fn update_project(
+pub async fn update_project(
     state: State<Operator>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -210,28 +240,28 @@ async fn update_project(
     order(state, headers, "project.update", Value::Object(params)).await
 }
 
-async fn delete_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn delete_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "project.delete", json!({"project": id})).await
 }
 
-async fn activate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn activate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "project.activate", json!({"project": id})).await
 }
 
-async fn deactivate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn deactivate_project(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "project.deactivate", json!({"project": id})).await
 }
 
-async fn scripts(state: State<Operator>, headers: HeaderMap) -> Response {
+pub async fn scripts(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "script.list", json!({})).await
 }
 
-async fn put_script(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+pub async fn put_script(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
     order(state, headers, "script.put", Value::Object(params)).await
 }
 
 /// With its text.
-async fn script(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub async fn script(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let missing = || Refusal::not_found("script", &id);
     let all = operator.ledger.scripts().await?;
     let script = all.into_iter().find(|script| script.id.as_str() == id).ok_or_else(missing)?;
@@ -239,36 +269,20 @@ async fn script(State(operator): State<Operator>, Path(id): Path<String>) -> Res
     Ok(Json(json!({"script": script, "text": text})))
 }
 
-async fn delete_script(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
+pub async fn delete_script(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     order(state, headers, "script.delete", json!({"script": id})).await
 }
 
-async fn rules(state: State<Operator>, headers: HeaderMap) -> Response {
+pub async fn rules(state: State<Operator>, headers: HeaderMap) -> Response {
     order(state, headers, "rules.get", json!({})).await
 }
 
-async fn set_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+pub async fn set_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
     order(state, headers, "rules.set", Value::Object(params)).await
 }
 
-async fn test_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
+pub async fn test_rules(state: State<Operator>, headers: HeaderMap, Body(params): Params) -> Response {
     order(state, headers, "rules.test", Value::Object(params)).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DevicePage {
-    #[serde(default)]
-    after: String,
-    #[serde(default)]
-    limit: Option<u32>,
-}
-
-async fn devices(State(operator): State<Operator>, Asked(page): Asked<DevicePage>) -> Result<Json<Value>, Failure> {
-    let devices = operator.ledger.devices(page.after, page.limit.unwrap_or(100).clamp(1, 1000)).await?;
-    let next = devices.last().map(|device| device.mac);
-    let shown: Vec<Value> = devices.iter().map(Device::shown).collect();
-    Ok(Json(json!({"devices": shown, "next_after": next})))
 }
 
 /// A device is found by its MAC or by its serial.
@@ -286,15 +300,16 @@ async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
     found.ok_or_else(|| Refusal::not_found("device", id).into())
 }
 
-async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub async fn device(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
     let device = find(&operator, &id).await?;
     let filter = SessionFilter { mac: Some(device.mac), limit: 20, ..SessionFilter::default() };
-    let sessions: Vec<Value> = operator.ledger.sessions(filter).await?.iter().map(Session::shown).collect();
+    let sessions = operator.ledger.sessions(filter).await?;
+    let sessions: Vec<Value> = sessions.iter().map(|listed| listed.session.shown()).collect();
     let timeline = operator.ledger.timeline(device.mac).await?;
     Ok(Json(json!({"device": device.shown(), "sessions": sessions, "timeline": timeline})))
 }
 
-async fn authorize_device(
+pub async fn authorize_device(
     state: State<Operator>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -303,7 +318,11 @@ async fn authorize_device(
     Ok(order(state, headers, "device.authorize", json!({"device": device.mac})).await)
 }
 
-async fn abort_device(state: State<Operator>, headers: HeaderMap, Path(id): Path<String>) -> Result<Response, Failure> {
+pub async fn abort_device(
+    state: State<Operator>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.abort", json!({"device": device.mac})).await)
 }
@@ -326,7 +345,7 @@ async fn identify_device(
 }
 
 /// Also for a device that was never seen, by its MAC.
-async fn assign_device(
+pub async fn assign_device(
     state: State<Operator>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -340,49 +359,11 @@ async fn assign_device(
     Ok(order(state, headers, "device.assign", Value::Object(params)).await)
 }
 
-async fn unassign_device(
+pub async fn unassign_device(
     state: State<Operator>,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let device = find(&state, &id).await?;
     Ok(order(state, headers, "device.unassign", json!({"device": device.mac})).await)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SessionPage {
-    mac: Option<Mac>,
-    project: Option<String>,
-    outcome: Option<String>,
-    before: Option<String>,
-    limit: Option<u32>,
-}
-
-async fn sessions(State(operator): State<Operator>, Asked(page): Asked<SessionPage>) -> Result<Json<Value>, Failure> {
-    let filter = SessionFilter {
-        mac: page.mac,
-        project: page.project,
-        outcome: page.outcome,
-        before: page.before,
-        limit: page.limit.unwrap_or(100).clamp(1, 1000),
-    };
-    let sessions = operator.ledger.sessions(filter).await?;
-    let next = sessions.last().map(|session| session.id);
-    let shown: Vec<Value> = sessions.iter().map(Session::shown).collect();
-    Ok(Json(json!({"sessions": shown, "next_before": next})))
-}
-
-async fn session(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let parsed = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
-    let session = operator.ledger.session(parsed).await?.ok_or_else(|| Refusal::not_found("session", &id))?;
-    let timeline = operator.ledger.timeline_of(&session).await?;
-    Ok(Json(json!({"session": session.shown(), "timeline": timeline})))
-}
-
-/// What the scripts of a session have printed.
-async fn output(State(operator): State<Operator>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let id = id.parse().map_err(|wrong: String| Refusal::invalid("/session", wrong))?;
-    let outputs = operator.ledger.script_outputs(id).await?;
-    Ok(Json(json!({"session": id, "output": outputs})))
 }

@@ -7,18 +7,18 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router, middleware};
+use axum::{Json, middleware};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
 use crate::http::error::Failure;
+use crate::http::openapi::{Api, Call, Told};
 use crate::http::operator::Operator;
 use crate::images::Upload;
 
@@ -33,12 +33,63 @@ const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
-pub fn router() -> Router<Operator> {
-    let one = post(overridden).head(stand).patch(go_on).delete(give_up).options(abilities).get(show);
-    Router::new()
-        .route("/uploads", post(begin).options(abilities))
-        .route("/uploads/{id}", one)
-        .layer(middleware::map_response(versioned))
+pub fn routes(api: Api<Operator>) -> Api<Operator> {
+    let version = || json!({"type": "string", "const": VERSION});
+    let number = || json!({"type": "integer", "minimum": 0});
+    let spoken = move |told: Told| told.must("Tus-Resumable", "Version of the protocol", version());
+    let layered = |call: Call<Operator>| call.routed(|route| route.layer(middleware::map_response(versioned)));
+    api.at(
+        "/uploads",
+        [
+            Call::post(begin, "begin_upload", "A resumable upload (tus 1.0.0)").told(|told| {
+                spoken(told)
+                    .must("Upload-Length", "Of the file, in bytes", number())
+                    .must("Upload-Metadata", "`name` and, if you like, `sha256`, in base64", json!({"type": "string"}))
+                    .gives_nothing("201", "`Location` says where it goes on")
+                    .refuses(&[400, 409, 412, 413, 507])
+            }),
+            Call::options(abilities, "upload_abilities", "What of tus is spoken")
+                .told(|told| told.gives_nothing("204", "In the headers")),
+        ]
+        .map(layered),
+    )
+    .at(
+        "/uploads/{id}",
+        [
+            Call::post(
+                overridden,
+                "override_upload",
+                "PATCH, DELETE or HEAD, for those behind what lets only POST through",
+            )
+            .told(|told| {
+                spoken(told)
+                    .must(
+                        "X-HTTP-Method-Override",
+                        "Which one",
+                        json!({"type": "string", "enum": ["PATCH", "DELETE", "HEAD"]}),
+                    )
+                    .gives_nothing("204", "It is done")
+                    .gives_nothing("200", "In the headers")
+                    .refuses(&[400, 404, 405, 409, 412, 415])
+            }),
+            Call::head(stand, "upload_offset", "How much has come")
+                .told(|told| spoken(told).gives_nothing("200", "In the headers").refuses(&[404, 412])),
+            Call::patch(go_on, "continue_upload", "More of the file").told(|told| {
+                spoken(told)
+                    .must("Upload-Offset", "Where it goes on", number())
+                    .takes_bytes(vec!["application/offset+octet-stream"])
+                    .gives_nothing("204", "It is here")
+                    .refuses(&[400, 404, 409, 412, 413, 415])
+            }),
+            Call::delete(give_up, "abandon_upload", "It is given up")
+                .told(|told| spoken(told).gives_nothing("204", "It is gone").refuses(&[404, 409, 412])),
+            Call::options(abilities, "one_upload_abilities", "What of tus is spoken")
+                .told(|told| told.gives_nothing("204", "In the headers")),
+            Call::get(show, "get_upload", "How much has come, for people")
+                .told(|told| told.gives_as::<Value>("200", "upload", "It").refuses(&[404])),
+        ]
+        .map(layered),
+    )
 }
 
 async fn versioned(mut response: Response) -> Response {

@@ -1,8 +1,11 @@
 //! Followers: each reads the journal from its own place, live and replay by the same code.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::ledger::read::Readers;
+use crate::ledger::recent::Recent;
 use crate::ledger::{Recorded, SubmitError};
 use crate::store::journal;
 
@@ -11,6 +14,7 @@ const PAGE: u32 = 256;
 
 pub struct Follower {
     pub(super) readers: Readers,
+    pub(super) recent: Arc<Recent>,
     pub(super) news: watch::Receiver<u64>,
     pub(super) seq: u64,
 }
@@ -27,7 +31,10 @@ impl Follower {
         loop {
             if *self.news.borrow_and_update() > self.seq {
                 let after = self.seq;
-                let page = self.readers.ask(move |connection| journal::read(connection, after, PAGE)).await?;
+                let page = match self.recent.after(after, PAGE as usize) {
+                    Some(page) => page,
+                    None => self.readers.ask(move |connection| journal::read(connection, after, PAGE)).await?,
+                };
                 if let Some(last) = page.last() {
                     self.seq = last.seq;
                     return Ok(page);

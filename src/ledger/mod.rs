@@ -7,6 +7,8 @@ mod crash;
 mod follow;
 mod keeper;
 mod read;
+mod recent;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -31,6 +33,8 @@ use crate::core::role::{Caller, Role};
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::read::Readers;
+use crate::ledger::recent::Recent;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Job, Writer};
 use crate::store::StoreError;
 
@@ -38,7 +42,9 @@ pub use crate::ledger::clock::Clock;
 pub use crate::ledger::crash::crash_point;
 pub use crate::ledger::follow::Follower;
 pub use crate::ledger::keeper::{Keeper, Retention};
-pub use crate::ledger::read::{Counts, Due, SessionFilter};
+pub use crate::ledger::read::{
+    Counts, DeviceFilter, Due, EventFilter, Grouping, Listed, Name, SessionFilter, StatsFilter, Sums,
+};
 pub use crate::store::journal::Recorded;
 
 /// Inputs that wait for the pen; an adapter whose input finds no place waits with it.
@@ -105,6 +111,9 @@ pub struct Ledger {
     tenants: Tenants,
     healthy: Arc<AtomicBool>,
     readers: Readers,
+    history: Readers,
+    recent: Arc<Recent>,
+    tally: Arc<Tally>,
     identity: Arc<Identity>,
     bus_role: Role,
     clock: Clock,
@@ -136,7 +145,9 @@ impl Ledger {
         let (announce, news) = watch::channel(seq);
         let (shown, delivery) = watch::channel(Arc::new(floor.delivery().clone()));
         let (open, replays) = watch::channel(Arc::new(floor.replays()));
+        let recent = Arc::new(Recent::default());
         let writer = Writer {
+            recent: Arc::clone(&recent),
             connection,
             floor,
             seq,
@@ -150,7 +161,7 @@ impl Ledger {
             healthy: Arc::clone(&healthy),
             clock: clock.clone(),
         };
-        let readers = Readers::open(path)?;
+        let (readers, history) = (Readers::open(path)?, Readers::open(path)?);
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(inbox)).map_err(
             |error| StoreError::Damaged { table: "none", what: format!("cannot start the ledger's thread: {error}") },
         )?;
@@ -164,6 +175,9 @@ impl Ledger {
             tenants,
             healthy,
             readers,
+            history,
+            recent,
+            tally: Arc::default(),
             identity,
             bus_role: Role::Operator,
             clock,
@@ -183,6 +197,7 @@ impl Ledger {
 
     /// Hands an input to the writer and waits until its ink is dry.
     pub async fn submit(&self, input: Input) -> Result<Receipt, SubmitError> {
+        self.tally.count(&input);
         let (reply, receipt) = oneshot::channel();
         self.jobs.send(Job { input, reply }).await.map_err(|_| SubmitError::Closed)?;
         receipt.await.map_err(|_| SubmitError::Closed)?
@@ -248,7 +263,7 @@ impl Ledger {
     pub fn follow(&self, after: u64) -> Follower {
         let mut news = self.news.clone();
         news.mark_changed();
-        Follower { readers: self.readers.clone(), news, seq: after }
+        Follower { readers: self.readers.clone(), recent: Arc::clone(&self.recent), news, seq: after }
     }
 
     /// The sequence number of the newest event.
@@ -285,6 +300,11 @@ impl Ledger {
     /// Who has this address, without waiting for the writer.
     pub fn tenant(&self, address: Ipv4Addr) -> Option<Tenant> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+
+    /// What has come in since the start.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// False after a commit failed, until one succeeds again.

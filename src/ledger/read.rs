@@ -1,4 +1,5 @@
-//! Reading beside the writer: two read-only connections, so that no question waits for the pen.
+//! Reading beside the writer, on read-only connections, so that no question waits for the pen: two for what is quick
+//! (followers, single rows), two for pages and sums of history, so that no follower waits for those either.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -22,13 +23,14 @@ use crate::core::timeline::Moment;
 use crate::core::token::AccessToken;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 use crate::store::{
-    StoreError, delivery, images, journal, open_reader, outbox, query, replies, scripts, tables, timeline, tokens,
+    StoreError, delivery, images, open_reader, outbox, query, replies, scripts, stats, tables, timeline, tokens,
 };
 
 pub use crate::store::delivery::DeadLetter;
-pub use crate::store::query::{Counts, SessionFilter};
+pub use crate::store::query::{Counts, DeviceFilter, EventFilter, Listed, Name, SessionFilter};
 pub use crate::store::replies::Due;
 pub use crate::store::scripts::Output;
+pub use crate::store::stats::{Grouping, Stats, StatsFilter, Sums};
 
 const CONNECTIONS: usize = 2;
 
@@ -94,13 +96,22 @@ impl Ledger {
         self.readers.ask(move |connection| tables::session(connection, id)).await
     }
 
-    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Session>, SubmitError> {
-        self.readers.ask(move |connection| query::sessions(connection, &filter)).await
+    pub async fn sessions(&self, filter: SessionFilter) -> Result<Vec<Listed>, SubmitError> {
+        self.history.ask(move |connection| query::sessions(connection, &filter)).await
+    }
+
+    pub async fn stats(&self, filter: StatsFilter, grouping: Option<Grouping>) -> Result<Stats, SubmitError> {
+        self.history.ask(move |connection| stats::stats(connection, &filter, grouping)).await
+    }
+
+    /// What somebody must act on: code and what to do.
+    pub async fn alarms(&self) -> Result<Vec<(String, String)>, SubmitError> {
+        self.readers.ask(query::alarms).await
     }
 
     /// How the sessions of all projects ended.
-    pub async fn tally(&self) -> Result<query::Tally, SubmitError> {
-        self.readers.ask(query::tally).await
+    pub async fn outcomes(&self) -> Result<query::Outcomes, SubmitError> {
+        self.readers.ask(query::outcomes).await
     }
 
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {
@@ -145,7 +156,7 @@ impl Ledger {
 
     /// The next events of a replay after one, whatever their type.
     pub async fn select(&self, after: u64, replay: Replay, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
-        self.readers.ask(move |connection| journal::select(connection, after, &replay, limit)).await
+        self.readers.ask(move |connection| crate::store::journal::replayed(connection, after, &replay, limit)).await
     }
 
     /// What a sink would not take and nobody has dealt with, the oldest first, after one.
@@ -222,12 +233,16 @@ impl Ledger {
         self.readers.ask(move |connection| scripts::outputs(connection, session)).await
     }
 
-    /// Devices in the order of their MAC, after one.
-    pub async fn devices(&self, after: String, limit: u32) -> Result<Vec<Device>, SubmitError> {
-        self.readers.ask(move |connection| tables::devices(connection, &after, limit)).await
+    pub async fn devices(&self, filter: DeviceFilter) -> Result<Vec<Device>, SubmitError> {
+        self.history.ask(move |connection| query::devices(connection, &filter)).await
     }
 
+    #[cfg(test)]
     pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<Recorded>, SubmitError> {
-        self.readers.ask(move |connection| journal::read(connection, after, limit)).await
+        self.find_events(EventFilter { after, limit, ..EventFilter::default() }).await
+    }
+
+    pub async fn find_events(&self, filter: EventFilter) -> Result<Vec<Recorded>, SubmitError> {
+        self.history.ask(move |connection| query::events(connection, &filter)).await
     }
 }

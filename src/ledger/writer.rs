@@ -24,6 +24,7 @@ use crate::core::session::StepName;
 use crate::core::time::Timestamp;
 use crate::core::view::{Answer, JobProgress, Telemetry, Tenant};
 use crate::ledger::cloudevent::{self, Cause};
+use crate::ledger::recent::Recent;
 use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants, crash_point};
 use crate::store::inbox::{self, Answered};
 use crate::store::{StoreError, delivery, journal, replies, scripts, tables};
@@ -46,6 +47,7 @@ pub struct Writer {
     pub floor: Floor,
     pub seq: u64,
     pub announce: watch::Sender<u64>,
+    pub recent: Arc<Recent>,
     pub identity: Arc<Identity>,
     pub telemetry: broadcast::Sender<Telemetry>,
     pub job_progress: broadcast::Sender<JobProgress>,
@@ -152,6 +154,7 @@ impl Writer {
             connection,
             seq: 0,
             announce: watch::channel(0).0,
+            recent: Arc::default(),
             identity: Arc::new(identity),
             telemetry: broadcast::channel(1).0,
             job_progress: broadcast::channel(1).0,
@@ -411,6 +414,7 @@ impl Writer {
             self.replays.send_replace(Arc::new(self.floor.replays()));
         }
         if !draft.events.is_empty() {
+            self.recent.push(&draft.events);
             self.announce.send_replace(self.seq);
         }
         for progress in &draft.telemetry {

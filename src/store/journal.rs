@@ -51,10 +51,18 @@ pub fn newest(connection: &Connection) -> Result<u64, StoreError> {
 }
 
 pub fn read(connection: &Connection, after: u64, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, id, name, kind, subject, occurred, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
-    )?;
-    let rows = statement.query_map([number(after), i64::from(limit)], recorded)?;
+    select(connection, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", [number(after), i64::from(limit)])
+}
+
+/// `clause` is our own text; values come as parameters.
+pub fn select<P: rusqlite::Params>(
+    connection: &Connection,
+    clause: &str,
+    params: P,
+) -> Result<Vec<Recorded>, StoreError> {
+    let sql = format!("SELECT seq, id, name, kind, subject, occurred, body FROM event {clause}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params, recorded)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -72,7 +80,7 @@ fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
 }
 
 /// The next events of a replay; types are looked at by the reader.
-pub fn select(connection: &Connection, after: u64, replay: &Replay, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+pub fn replayed(connection: &Connection, after: u64, replay: &Replay, limit: u32) -> Result<Vec<Recorded>, StoreError> {
     let which = &replay.which;
     let kind = if which.device.is_some() { Some("device") } else { which.kind.as_deref() };
     let mut statement = connection.prepare_cached(

@@ -9,6 +9,7 @@ pub mod query;
 pub mod replies;
 pub mod scripts;
 pub mod snapshot;
+pub mod stats;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
@@ -30,6 +31,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migration/006.sql"),
     include_str!("migration/007.sql"),
     include_str!("migration/008.sql"),
+    include_str!("migration/009.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

@@ -1,38 +1,57 @@
-//! What is asked of the tables from outside: pages of sessions.
+//! What is asked of the tables from outside: pages of sessions, devices and events. Each filter that is given becomes a
+//! clause of our own text, so that SQLite can take the index that fits; its value is a parameter.
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::Serialize;
 
 use crate::core::device::{Mac, Serial};
+use crate::core::floor::Device;
+use crate::core::image::Digest;
 use crate::core::plan::SessionId;
 use crate::core::session::Session;
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, count, journal, tables};
+use crate::store::journal::{self, Recorded};
+use crate::store::{StoreError, count, number, tables};
 
 /// Which sessions; newest first.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
     pub mac: Option<Mac>,
+    pub serial: Option<Serial>,
     pub project: Option<String>,
     /// `passed`, `failed`, `aborted`, `interrupted`, `open`
     pub outcome: Option<String>,
-    /// Only those older than this session id: the cursor of a page.
-    pub before: Option<String>,
+    pub open: Option<bool>,
+    pub code: Option<String>,
+    /// Jumpers as the module tells them.
+    pub board: Option<String>,
+    /// Where its cable was.
+    pub circuit: Option<String>,
+    pub image: Option<Digest>,
+    /// Started then or later.
+    pub from: Option<Timestamp>,
+    /// Started before.
+    pub to: Option<Timestamp>,
+    /// Letters that occur in MAC, serial, project, code, detail, board or circuit.
+    pub text: Option<String>,
+    /// Only those older than this session: the cursor of a page.
+    pub before: Option<SessionId>,
     pub limit: u32,
 }
 
 /// How the sessions of all projects ended.
 #[derive(Clone, Debug)]
-pub struct Tally {
+pub struct Outcomes {
     /// The newest event that was counted.
     pub newest: u64,
     /// Project, outcome (`open`: not yet), how many.
     pub sessions: Vec<(String, String, u64)>,
 }
 
-pub fn tally(connection: &Connection) -> Result<Tally, StoreError> {
+pub fn outcomes(connection: &Connection) -> Result<Outcomes, StoreError> {
     // Sessions and their events are written in one transaction and read in one.
     let reading = connection.unchecked_transaction()?;
     let newest = journal::newest(&reading)?;
@@ -40,7 +59,7 @@ pub fn tally(connection: &Connection) -> Result<Tally, StoreError> {
         reading.prepare_cached("SELECT project, coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1, 2")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, count(row.get(2)?))))?;
     let sessions = rows.collect::<Result<_, _>>()?;
-    Ok(Tally { newest, sessions })
+    Ok(Outcomes { newest, sessions })
 }
 
 /// Sessions of a project by how they ended.
@@ -74,27 +93,194 @@ pub fn counts(connection: &Connection) -> Result<BTreeMap<String, Counts>, Store
     Ok(all)
 }
 
-pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
-    tables::sessions(
-        connection,
-        &clause(filter),
-        rusqlite::params![
-            filter.mac.map(|mac| mac.to_string()),
-            filter.project,
-            filter.outcome,
-            filter.before,
-            i64::from(filter.limit),
-        ],
-    )
+/// A session, and the serial of its device.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub session: Session,
+    pub serial: Option<Serial>,
 }
 
-/// Only what is asked for is said: an index is no help with `?1 IS NULL OR`, and there may be a million sessions.
-fn clause(filter: &SessionFilter) -> String {
-    let mac = if filter.mac.is_some() { "mac = ?1" } else { "?1 IS NULL" };
-    let project = if filter.project.is_some() { "project = ?2" } else { "?2 IS NULL" };
-    let outcome = if filter.outcome.is_some() { "coalesce(outcome, 'open') = ?3" } else { "?3 IS NULL" };
-    let before = if filter.before.is_some() { "id < ?4" } else { "?4 IS NULL" };
-    format!("WHERE {mac} AND {project} AND {outcome} AND {before} ORDER BY id DESC LIMIT ?5")
+/// Clauses with their values.
+#[derive(Default)]
+pub struct Clauses {
+    clauses: Vec<&'static str>,
+    values: Vec<Value>,
+}
+
+impl Clauses {
+    /// A clause takes as many `?` as it is given values.
+    pub fn with(&mut self, clause: &'static str, values: impl IntoIterator<Item = Value>) {
+        self.clauses.push(clause);
+        self.values.extend(values);
+    }
+
+    pub fn given<T: Into<Value>>(&mut self, clause: &'static str, value: Option<T>) {
+        if let Some(value) = value {
+            self.with(clause, [value.into()]);
+        }
+    }
+
+    /// `WHERE a AND b`, or nothing.
+    pub fn text(&self) -> String {
+        if self.clauses.is_empty() { String::new() } else { format!("WHERE {}", self.clauses.join(" AND ")) }
+    }
+
+    pub fn values(self) -> Vec<Value> {
+        self.values
+    }
+}
+
+/// What `LIKE ? ESCAPE '\'` takes for "it occurs somewhere".
+fn somewhere(text: &str) -> Value {
+    let mut pattern = String::from("%");
+    for letter in text.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern.into()
+}
+
+const SESSION_TEXT: &str = r"(mac LIKE ? ESCAPE '\' OR project LIKE ? ESCAPE '\' OR code LIKE ? ESCAPE '\' OR detail LIKE ? ESCAPE '\' OR board LIKE ? ESCAPE '\' OR circuit LIKE ? ESCAPE '\' OR mac IN (SELECT mac FROM device WHERE serial LIKE ? ESCAPE '\' OR serial8 LIKE ? ESCAPE '\'))";
+const DEVICE_TEXT: &str = r"(mac LIKE ? ESCAPE '\' OR serial LIKE ? ESCAPE '\' OR serial8 LIKE ? ESCAPE '\')";
+
+fn session_clauses(filter: &SessionFilter) -> Clauses {
+    let mut clauses = Clauses::default();
+    clauses.given("mac = ?", filter.mac.map(|mac| mac.to_string()));
+    clauses.given("mac IN (SELECT mac FROM device WHERE serial = ?)", filter.serial.map(|serial| serial.to_string()));
+    clauses.given("project = ?", filter.project.clone());
+    match filter.outcome.as_deref() {
+        Some("open") => clauses.with("outcome IS NULL", []),
+        outcome => clauses.given("outcome = ?", outcome.map(str::to_owned)),
+    }
+    match filter.open {
+        Some(true) => clauses.with("outcome IS NULL", []),
+        Some(false) => clauses.with("outcome IS NOT NULL", []),
+        None => {}
+    }
+    clauses.given("code = ?", filter.code.clone());
+    clauses.given("board = ?", filter.board.clone());
+    clauses.given("circuit = ?", filter.circuit.clone());
+    clauses.given("image = ?", filter.image.map(|image| image.to_string()));
+    clauses.given("started_at >= ?", filter.from.map(Timestamp::millis));
+    clauses.given("started_at < ?", filter.to.map(Timestamp::millis));
+    if let Some(text) = &filter.text {
+        clauses.with(SESSION_TEXT, std::iter::repeat_n(somewhere(text), 8));
+    }
+    if let Some(before) = filter.before {
+        let before = before.to_string();
+        clauses.with(
+            "(started_at, id) < ((SELECT started_at FROM session WHERE id = ?), ?)",
+            [before.clone().into(), before.into()],
+        );
+    }
+    clauses
+}
+
+/// The ids are found in an index alone; only what is shown is read whole.
+pub fn sessions(connection: &Connection, filter: &SessionFilter) -> Result<Vec<Listed>, StoreError> {
+    let clauses = session_clauses(filter);
+    let clause = format!(
+        "WHERE id IN (SELECT id FROM session {} ORDER BY started_at DESC, id DESC LIMIT ?) \
+         ORDER BY started_at DESC, id DESC",
+        clauses.text()
+    );
+    let mut values = clauses.values();
+    values.push(i64::from(filter.limit).into());
+    let found = tables::sessions(connection, &clause, params_from_iter(values))?;
+    let mut serial = connection.prepare_cached("SELECT serial FROM device WHERE mac = ?1")?;
+    let mut listed = Vec::with_capacity(found.len());
+    for session in found {
+        let text: Option<Option<String>> = serial.query_row([session.mac.to_string()], |row| row.get(0)).optional()?;
+        listed.push(Listed { serial: text.flatten().and_then(|text| text.parse().ok()), session });
+    }
+    Ok(listed)
+}
+
+/// Which devices, in the order of their MAC.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceFilter {
+    pub serial: Option<Serial>,
+    /// Seen then or later.
+    pub from: Option<Timestamp>,
+    /// Seen last before.
+    pub to: Option<Timestamp>,
+    pub text: Option<String>,
+    pub after: Option<Mac>,
+    pub limit: u32,
+}
+
+pub fn devices(connection: &Connection, filter: &DeviceFilter) -> Result<Vec<Device>, StoreError> {
+    let mut clauses = Clauses::default();
+    clauses.given("serial = ?", filter.serial.map(|serial| serial.to_string()));
+    clauses.given("seen_at >= ?", filter.from.map(Timestamp::millis));
+    clauses.given("seen_at < ?", filter.to.map(Timestamp::millis));
+    if let Some(text) = &filter.text {
+        clauses.with(DEVICE_TEXT, std::iter::repeat_n(somewhere(text), 3));
+    }
+    clauses.given("mac > ?", filter.after.map(|mac| mac.to_string()));
+    let sql = format!("SELECT body FROM device {} ORDER BY mac LIMIT ?", clauses.text());
+    let mut values = clauses.values();
+    values.push(i64::from(filter.limit).into());
+    tables::bodies_of(connection, "device", &sql, params_from_iter(values))
+}
+
+/// Which events, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub kind: Option<String>,
+    /// Of the subject: the MAC of a device, the id of a project.
+    pub id: Option<String>,
+    /// `device.failed`, or the beginning of names: `device.`
+    pub name: Option<Name>,
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    pub after: u64,
+    /// The newest of those before this one; they still come oldest first.
+    pub before: Option<u64>,
+    pub limit: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    Whole(String),
+    Prefix(String),
+}
+
+pub fn events(connection: &Connection, filter: &EventFilter) -> Result<Vec<Recorded>, StoreError> {
+    let mut clauses = Clauses::default();
+    clauses.given("kind = ?", filter.kind.clone());
+    clauses.given("subject = ?", filter.id.clone());
+    match &filter.name {
+        Some(Name::Whole(name)) => clauses.with("name = ?", [name.clone().into()]),
+        // Names are plain ASCII: `~` comes behind all of their letters.
+        Some(Name::Prefix(prefix)) => {
+            clauses.with("name >= ? AND name < ?", [prefix.clone().into(), format!("{prefix}~").into()]);
+        }
+        None => {}
+    }
+    clauses.given("occurred >= ?", filter.from.map(Timestamp::millis));
+    clauses.given("occurred < ?", filter.to.map(Timestamp::millis));
+    clauses.with("seq > ?", [number(filter.after).into()]);
+    clauses.given("seq < ?", filter.before.map(number));
+    let order = if filter.before.is_some() { "DESC" } else { "ASC" };
+    let clause = format!("{} ORDER BY seq {order} LIMIT ?", clauses.text());
+    let mut values = clauses.values();
+    values.push(i64::from(filter.limit).into());
+    let mut found = journal::select(connection, &clause, params_from_iter(values))?;
+    if filter.before.is_some() {
+        found.reverse();
+    }
+    Ok(found)
+}
+
+/// What somebody must act on: code and what to do.
+pub fn alarms(connection: &Connection) -> Result<Vec<(String, String)>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT code, detail FROM alarm ORDER BY code")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Every attempt on the device that has this serial, in their order.

@@ -110,8 +110,18 @@ pub fn bodies<T: DeserializeOwned>(
     table: &'static str,
     sql: &str,
 ) -> Result<Vec<T>, StoreError> {
-    let mut statement = connection.prepare(sql)?;
-    let texts: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    bodies_of(connection, table, sql, [])
+}
+
+/// `sql` is our own text; values come as parameters.
+pub fn bodies_of<T: DeserializeOwned, P: rusqlite::Params>(
+    connection: &Connection,
+    table: &'static str,
+    sql: &str,
+    params: P,
+) -> Result<Vec<T>, StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let texts: Vec<String> = statement.query_map(params, |row| row.get(0))?.collect::<Result<_, _>>()?;
     texts.iter().map(|text| from_json(table, text)).collect()
 }
 
@@ -232,14 +242,6 @@ pub fn device_by_serial(connection: &Connection, serial: Serial) -> Result<Optio
 fn one_device(connection: &Connection, sql: &str, key: &str) -> Result<Option<Device>, StoreError> {
     let body: Option<String> = connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
     body.map(|body| from_json("device", &body)).transpose()
-}
-
-/// Devices in the order of their MAC, after one.
-pub fn devices(connection: &Connection, after: &str, limit: u32) -> Result<Vec<Device>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT body FROM device WHERE mac > ?1 ORDER BY mac LIMIT ?2")?;
-    let texts: Vec<String> =
-        statement.query_map(rusqlite::params![after, i64::from(limit)], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    texts.iter().map(|text| from_json("device", text)).collect()
 }
 
 /// The part of a session that no query asks for.

@@ -166,7 +166,7 @@ impl Export {
     async fn devices(&self) -> Result<BTreeMap<Mac, Readings>, Lost> {
         let open = SessionFilter { outcome: Some("open".to_owned()), limit: DEVICES, ..SessionFilter::default() };
         let sessions = self.ledger.sessions(open).await.map_err(|error| Lost(error.to_string()))?;
-        Ok(sessions.iter().map(|session| (session.mac, model::device(session))).collect())
+        Ok(sessions.iter().map(|listed| (listed.session.mac, model::device(&listed.session))).collect())
     }
 
     fn happened(&self, node: &mut Node, page: &[Recorded]) -> Vec<Message> {
