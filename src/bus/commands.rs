@@ -11,19 +11,6 @@ use crate::ledger::Ledger;
 /// How many requests of one bus are in work at once; the others wait in the broker.
 pub const AT_ONCE: usize = 8;
 
-/// The commands that change nothing, so every station of a site may be asked at once.
-pub const READS: [&str; 9] = [
-    "project.get",
-    "project.list",
-    "image.list",
-    "firmware.list",
-    "device.get",
-    "script.list",
-    "rules.get",
-    "rules.test",
-    "station.info",
-];
-
 /// Names the schema of a request, as `dataschema` names that of an event.
 pub fn request_schema(name: &str) -> String {
     format!("urn:bootline:schema:command:{name}:1.0")
@@ -71,25 +58,6 @@ fn mint() -> CommandId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::command::{Command, NAMES};
-    use crate::core::time::Timestamp;
-
-    #[test]
-    fn what_all_stations_may_be_asked_changes_nothing() {
-        for name in READS {
-            let params = match name {
-                "project.get" => r#"{"project":"gateway"}"#,
-                "device.get" | "rules.test" => r#"{"device":"dca632010203"}"#,
-                _ => "{}",
-            };
-            let body = format!(r#"{{"params":{params}}}"#);
-            let now = Timestamp::from_millis(0);
-            let envelope = Envelope { name: Some(name), id: None, minted_id: mint(), transport: Transport::Nats, now };
-            assert!(Command::parse(body.as_bytes(), &envelope).unwrap().order.reads_only(), "{name}");
-        }
-        let reading = |name: &&&str| [".get", ".list", ".test", ".info"].iter().any(|verb| name.ends_with(verb));
-        assert_eq!(NAMES.iter().filter(reading).count(), READS.len());
-    }
 
     #[test]
     fn a_minted_id_is_a_command_id_and_never_the_same() {

@@ -31,6 +31,8 @@ const RENEW: Duration = Duration::from_secs(24 * 3600);
 /// What one connection has published.
 pub struct Board<'a> {
     client: &'a AsyncClient,
+    /// The largest packet that the broker takes.
+    max_packet: usize,
     ledger: &'a Ledger,
     topics: &'a Topics,
     birth: &'a Birth,
@@ -46,10 +48,16 @@ pub struct Board<'a> {
 }
 
 impl<'a> Board<'a> {
-    pub fn new(client: &'a AsyncClient, ledger: &'a Ledger, topics: &'a Topics, birth: &'a Birth) -> Self {
+    pub fn new(
+        (client, max_packet): (&'a AsyncClient, usize),
+        ledger: &'a Ledger,
+        topics: &'a Topics,
+        birth: &'a Birth,
+    ) -> Self {
         let now = Instant::now();
         Self {
             client,
+            max_packet,
             ledger,
             topics,
             birth,
@@ -156,7 +164,9 @@ impl<'a> Board<'a> {
         if self.shown.get(&topic) == Some(&body) {
             return Ok(());
         }
-        letter::state(self.client, topic.clone(), body.clone(), expiry).await?;
+        if letter::fits(&topic, &body, self.max_packet) {
+            letter::state(self.client, topic.clone(), body.clone(), expiry).await?;
+        }
         self.shown.insert(topic, body);
         Ok(())
     }

@@ -173,7 +173,10 @@ impl Desk {
     /// Subscribes (whatever the broker says it remembers), then tells what can be asked here, then that we are here.
     async fn announce(&self, client: &AsyncClient, granted: Granted, session: &Session) -> Result<bool, Lost> {
         let hears = self.subscribe(client, granted).await?;
-        letter::state(client, self.topics.info(), self.birth.info(), None).await?;
+        let info = self.birth.info();
+        if letter::fits(&self.topics.info(), &info, granted.max_packet) {
+            letter::state(client, self.topics.info(), info, None).await?;
+        }
         letter::state(client, self.topics.presence(), session.online(), None).await?;
         Ok(hears)
     }
@@ -231,7 +234,7 @@ impl Desk {
     ) -> Result<(), Lost> {
         let Connection { client, granted, inbox, pump } = connection;
         let (client, granted) = (&*client, *granted);
-        let mut board = Board::new(client, &self.ledger, &self.topics, &self.birth);
+        let mut board = Board::new((client, granted.max_packet), &self.ledger, &self.topics, &self.birth);
         let mut kept = std::pin::pin!(board.keep());
         let mut alone = std::pin::pin!(sleep(ALONE));
         let mut is_alone = false;

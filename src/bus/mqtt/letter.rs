@@ -31,6 +31,15 @@ impl Letter {
     }
 }
 
+/// Whether a broker takes a state of this size; one that does not would end the connection over it, again and again.
+pub fn fits(topic: &str, body: &Bytes, max_packet: usize) -> bool {
+    let (bytes, room) = (body.len(), max_packet.saturating_sub(OVERHEAD + topic.len()));
+    if bytes > room {
+        warn!(topic, bytes, room, "a state is larger than the MQTT broker takes, and is left out");
+    }
+    bytes <= room
+}
+
 /// Publishes a retained state and waits until the broker has it. An empty body takes it away.
 pub async fn state(client: &AsyncClient, topic: String, body: Bytes, expiry: Option<Duration>) -> Result<(), Lost> {
     let seconds = expiry.map(|expiry| u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX).max(1));

@@ -12,9 +12,9 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll};
 use serde_json::json;
 
-use crate::bus::commands::{READS, request_schema, response_schema};
+use crate::bus::commands::{request_schema, response_schema};
 use crate::bus::topic::Subjects;
-use crate::core::command::NAMES;
+use crate::core::command::{NAMES, is_read};
 use crate::ledger::Ledger;
 
 const SERVICE: &str = "bootline-station";
@@ -74,11 +74,9 @@ impl Audience {
         }
     }
 
-    fn commands(self) -> &'static [&'static str] {
-        match self {
-            Self::Own | Self::Any => &NAMES,
-            Self::All => &READS,
-        }
+    /// Every station of a site may be asked at once for what changes nothing.
+    fn commands(self) -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().filter(move |name| self != Self::All || is_read(name))
     }
 
     fn group(self, service: &Service, subjects: &Subjects, station: &str) -> Group {
@@ -130,7 +128,7 @@ pub async fn register(
     let mut requests = SelectAll::new();
     for audience in Audience::ALL {
         let group = audience.group(&service, subjects, &station);
-        for &name in audience.commands() {
+        for name in audience.commands() {
             let endpoint = audience.endpoint(name);
             let schemas = HashMap::from([
                 ("request_schema".to_owned(), request_schema(name)),

@@ -134,9 +134,10 @@ async fn an_event_that_is_too_large_for_the_server_is_left_out_and_the_next_goes
     world.start(Mqtt::Off, Some(natsd.settings())).await;
     world.arrive(1, "x".repeat(10_000)).await;
     world.happen(2).await;
-    let detail = world.raised("bus.deadletter.nats").await;
-    assert!(detail.contains("event 1") && detail.contains("max"), "{detail}");
     world.delivered("nats").await;
+    let letters = world.ledger.dead_letters("nats".to_owned(), 0, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.sequence).collect::<Vec<_>>(), [1]);
+    assert!(letters[0].reason.contains("max"), "{}", letters[0].reason);
     let messages = stored(&natsd.client().await).await;
     assert!(messages.iter().all(|message| json(&message.payload)["sequence"] != format!("{:020}", 1)));
     assert_eq!(json(&messages[0].payload)["data"]["name"], "image-2.img");
