@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use snmp2::v3::{AuthProtocol, Cipher};
 
-use crate::config::file::{self, Authentication, File, Privacy, SnmpVersion};
+use crate::config::file::File;
+use crate::config::file::line::{self as file, Authentication, Privacy, SnmpVersion};
 use crate::config::{ConfigError, secret, wrong};
 use crate::core::slot::{Line, Slot};
 use crate::core::text::is_segment;

@@ -30,15 +30,6 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "firmware.write" | "firmware.mismatch" | "firmware.timeout" => {
             "Do not cut the power before you have read the detail: if the old EEPROM is not restored, the module needs rpiboot."
         }
-        "legacy.unproven" => {
-            "The module ran a script of cmprovisiondocker, which proves nothing; let it boot with the script of this station."
-        }
-        "legacy.error" => "Read the detail: it is the log of a script of cmprovisiondocker.",
-        "script.failed" => "Read the output of the script in the session; then correct the module or the script.",
-        "script.download" => "Check cable and switch port, and power the module again.",
-        "data.mount" | "data.write" | "data.mismatch" => {
-            "The first partition of the image does not take a file; check that it is a boot partition with free space."
-        }
         "write.download" => "Check cable, switch port and the load of the network, and power the module again.",
         "write.decode" => {
             "The image arrived damaged; try again, and if it fails on several modules upload the image again."
@@ -61,6 +52,22 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "silent" => "The module went away; check its power and its cable, and power it again.",
         "rebooted" => "The module started anew in the middle; check its power supply.",
         "aborted" => "Somebody ended this attempt; device.authorize allows another one.",
+        _ => return beside_the_image(code),
+    })
+}
+
+/// Of what is done beside writing: scripts, and the device's own data.
+fn beside_the_image(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "legacy.unproven" => {
+            "The module ran a script of cmprovisiondocker, which proves nothing; let it boot with the script of this station."
+        }
+        "legacy.error" => "Read the detail: it is the log of a script of cmprovisiondocker.",
+        "script.failed" => "Read the output of the script in the session; then correct the module or the script.",
+        "script.download" => "Check cable and switch port, and power the module again.",
+        "data.mount" | "data.write" | "data.mismatch" => {
+            "The first partition of the image does not take a file; check that it is a boot partition with free space."
+        }
         _ => return None,
     })
 }

@@ -63,9 +63,12 @@ pub struct Sink {
 /// No new sessions begin, by somebody's wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drained {
+    /// Who asked.
     pub by: String,
+    /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Since when.
     pub at: Timestamp,
 }
 
@@ -145,8 +148,11 @@ pub struct Extent {
 /// Which events are sent again, and how far that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replay {
+    /// Which bus.
     pub sink: String,
+    /// The first sequence.
     pub from: u64,
+    /// The last sequence.
     pub to: u64,
     #[serde(flatten)]
     pub which: Which,
@@ -155,6 +161,7 @@ pub struct Replay {
     /// The last that was acknowledged.
     #[serde(default)]
     pub reached: u64,
+    /// How many were sent again.
     #[serde(default)]
     pub sent: u64,
 }
@@ -162,13 +169,16 @@ pub struct Replay {
 /// A choice among the events of a range.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Which {
+    /// Only what happened then or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Only what happened until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
     /// `device`, `project`, ..
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// Only of this device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Mac>,
     /// `device.provisioned`, or `device.step.*`
@@ -193,23 +203,31 @@ impl Which {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsReplay {
-    /// May be left out where there is one.
+    /// Which bus, `mqtt` or `nats`; may be left out where there is one.
     #[serde(default)]
     pub sink: Option<String>,
+    /// The first sequence; the oldest that is kept if it is left out.
     #[serde(default)]
     pub from: Option<u64>,
+    /// The last sequence; what the bus has read if it is left out.
     #[serde(default)]
     pub to: Option<u64>,
+    /// Only what happened then or later.
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// Only what happened until then.
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// Only of this kind of subject: `device`, `project`, ..
     #[serde(default)]
     pub kind: Option<String>,
+    /// Only of this device.
     #[serde(default)]
     pub device: Option<Mac>,
+    /// Only of these types: `device.provisioned`, or `device.step.*`; all if it is empty.
     #[serde(default)]
     pub types: Vec<String>,
+    /// Only those that the bus would not take before.
     #[serde(default)]
     pub dead_letters: bool,
     /// Events a second.
@@ -221,6 +239,7 @@ pub struct EventsReplay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsDiscard {
+    /// Which bus: `mqtt` or `nats`.
     pub sink: String,
     /// One of them; else all.
     #[serde(default)]

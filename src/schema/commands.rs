@@ -19,8 +19,8 @@ use crate::core::shown::{JobShown, ListedImage, RulesTested, SlotShown, StationS
 use crate::core::token::{TokenCreate, TokenRevoke, TokenShown};
 use crate::schema::document::{Document, Side, reads, writes};
 use crate::schema::results::{
-    Aborted, Assigned, Authorized, Discarded, DrainedOrNot, FirmwareRequested, Identified, ListOf, OneDevice, OneOf,
-    PowerAsked, Unassigned,
+    Aborted, Assigned, Authorized, Discarded, FirmwareRequested, Identified, ListOf, NowDrained, OneDevice, OneOf,
+    PowerAsked, Resumed, Unassigned,
 };
 use crate::schema::story::Story;
 use crate::schema::{NAMESPACE, Published};
@@ -175,9 +175,9 @@ pub const ROWS: &[Row] = &[
         "station.drain",
         "Begins no new sessions until `station.resume`; those that run go on. Devices are told to come again.",
         of::<StationDrain>,
-        of::<DrainedOrNot>,
+        of::<NowDrained>,
     ),
-    row("station.resume", "Begins new sessions again.", of::<Nothing>, of::<DrainedOrNot>),
+    row("station.resume", "Begins new sessions again.", of::<Nothing>, of::<Resumed>),
     row(
         "events.replay",
         "Sends events again to a bus, with their id and sequence. Answered `accepted` at once; a job tells how far it is.",

@@ -151,15 +151,22 @@ pub struct FirmwareRequested {
     path: String,
 }
 
-/// Whether the station begins new sessions.
+/// The station begins no new sessions.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for the schema")]
-pub struct DrainedOrNot {
-    /// Since when, and by whom; null when it does.
-    drained: Option<Drained>,
+pub struct NowDrained {
+    /// Since when, and by whom.
+    drained: Drained,
     /// Sessions that still run.
-    #[serde(default)]
-    open_sessions: Option<u64>,
+    open_sessions: u64,
+}
+
+/// The station begins new sessions.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct Resumed {
+    /// Always null.
+    drained: (),
 }
 
 /// What was given up.

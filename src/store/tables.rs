@@ -400,15 +400,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
                 .execute(rusqlite::params![address.to_string(), mac.to_string(), at.millis()])?;
             Ok(())
         }
-        Note::Quarantined { address, until } => {
-            let address = address.to_string();
-            connection.execute("DELETE FROM lease WHERE address = ?1", [&address])?;
-            connection.execute(
-                "INSERT INTO quarantine(address, until_ms) VALUES (?1, ?2) ON CONFLICT(address) DO UPDATE SET until_ms = excluded.until_ms",
-                rusqlite::params![address, until.millis()],
-            )?;
-            Ok(())
-        }
+        Note::Quarantined { address, until } => save_quarantine(connection, *address, *until),
         Note::Timeline { mac, moments } => timeline::append(connection, *mac, moments),
         Note::LateReport { session, what } => {
             connection.execute(
@@ -455,6 +447,16 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
         | Note::Pulse { .. }
         | Note::Flow { .. } => Ok(()),
     }
+}
+
+fn save_quarantine(connection: &Connection, address: Ipv4Addr, until: Timestamp) -> Result<(), StoreError> {
+    let address = address.to_string();
+    connection.execute("DELETE FROM lease WHERE address = ?1", [&address])?;
+    connection.execute(
+        "INSERT INTO quarantine(address, until_ms) VALUES (?1, ?2) ON CONFLICT(address) DO UPDATE SET until_ms = excluded.until_ms",
+        rusqlite::params![address, until.millis()],
+    )?;
+    Ok(())
 }
 
 fn save_lease(connection: &Connection, mac: Mac, address: Ipv4Addr, until: Timestamp) -> Result<(), StoreError> {

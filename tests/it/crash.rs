@@ -17,6 +17,8 @@ fn die(point: &str, n: u32) -> (Vec<Value>, Vec<Value>) {
     let subscriber = broker.subscribe("bootline/v1/st-test/evt/#");
     let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
     agent.project("Chaos", &agent.image("chaos.img", &[3; 4096]));
+    // What happens after the restart alone is counted.
+    while agent.get("/api/v1/sinks/mqtt").json()["sink"]["backlog"] != 0 {}
     agent.kill();
     agent.restart_with(&[("BOOTLINE_CRASH", &format!("{point}@{n}"))]);
     let power = Arc::new(Power::default());

@@ -70,8 +70,11 @@ fn who_has_missed_events_gets_them_again_as_they_were() {
     assert_eq!(asked.status, 202, "{}", asked.text());
     let job = asked.json()["job"]["id"].as_str().unwrap().to_owned();
     let mut heard: Vec<Value> = Vec::new();
-    let ended =
-        |event: &Value| event["type"] == "io.bootline.command.completed.v1" && event["data"]["status"] == "succeeded";
+    let ended = |event: &Value| {
+        event["type"] == "io.bootline.command.completed.v1"
+            && event["data"]["name"] == "events.replay"
+            && event["data"]["status"] == "succeeded"
+    };
     while !heard.last().is_some_and(ended) {
         heard.push(consumer.next());
     }

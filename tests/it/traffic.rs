@@ -16,9 +16,19 @@ use crate::http;
 
 const IMAGE: &[u8] = &[7; 4096];
 
+/// They need a switch, or a place that has failed: `slots.rs` asks them.
+const UNASKED: [&str; 3] = ["device.power_cycle", "slot.power", "slot.release"];
+
 /// What does not come up in this traffic, and why. Whoever makes one of them come up takes it out of here; a new event
 /// does not belong in here, but into the traffic below.
-const UNMET: [(&str, &str); 2] = [
+const UNMET: &[(&str, &str)] = &[
+    ("events.lost", "a journal that has reached its size: core/floor/tests/delivery.rs"),
+    ("device.located", "needs a switch: slots.rs"),
+    ("slot.quarantined", "needs a switch: slots.rs"),
+    ("slot.released", "needs a switch: slots.rs"),
+    ("slot.power.requested", "needs a switch: slots.rs"),
+    ("slot.powered", "needs a switch: slots.rs"),
+    ("slot.power.failed", "needs a switch: slots.rs"),
     ("station.alarm.cleared", "needs a fault that goes away; the core's and the buses' own tests have it"),
     ("events.deadlettered", "needs an event that a broker never takes; the relay's tests have it"),
 ];
@@ -132,6 +142,7 @@ impl Traffic<'_> {
             .unwrap();
         assert!(told.status < 300, "{}", told.text());
         self.ask("device.get", &json!({"device": first.mac}));
+        self.ask("device.identify", &json!({"device": first.mac, "seconds": 5}));
         first.report(&orders, "step=write&state=completed&bytes=4096").unwrap();
         first.report(&orders, "step=verify&state=started").unwrap();
         let sum = sha256(IMAGE);
@@ -151,7 +162,19 @@ impl Traffic<'_> {
         third.report(&orders, "step=write&state=started").unwrap();
         third.ask(4096).unwrap();
         FakeBoard { serial: first.serial, ..third }.ask(4096).unwrap();
-        self.ask("station.info", &json!({}));
+        for name in ["station.info", "station.drain", "station.resume", "slot.list"] {
+            self.ask(name, &json!({}));
+        }
+        self.ask("token.create", &json!({"name": "erp", "role": "viewer", "sha256": "5a".repeat(32)}));
+        self.ask("token.list", &json!({}));
+        self.ask("token.revoke", &json!({"token": "erp"}));
+        self.ask("events.discard", &json!({"sink": "mqtt"}));
+    }
+
+    /// Once the bus has taken what is there.
+    fn repeat(&mut self) {
+        while self.agent.get("/api/v1/sinks/mqtt").json()["sink"]["backlog"] != 0 {}
+        self.ask("events.replay", &json!({"from": 1, "to": 3}));
     }
 
     fn clear(&mut self) {
@@ -218,9 +241,11 @@ async fn all_that_the_station_says_is_published_and_all_that_is_published_is_sai
     traffic.stock();
     traffic.plan();
     traffic.boot();
+    traffic.repeat();
     traffic.clear();
     let asked = traffic.asked;
-    let unasked: Vec<&str> = contract.commands().into_iter().filter(|name| !asked.contains(*name)).collect();
+    let unasked = contract.commands().into_iter().filter(|name| !asked.contains(*name) && !UNASKED.contains(name));
+    let unasked: Vec<&str> = unasked.collect();
     assert!(unasked.is_empty(), "commands that this traffic does not ask: {unasked:?}; let it ask them");
     contract.reply(&rr(broker.port, r#"{"command_id":"test-rr-0001","params":{}}"#));
     contract.reply(&rr(broker.port, r#"{"command_id":"test-rr-0002","v":7}"#));

@@ -129,6 +129,8 @@ bus:
   mqtt: embedded
   mqtt_listen: 127.0.0.1:{MQTT_PORT}
   nats: off
+  # The demo makes its project over MQTT.
+  role: admin
 data: {}
 bootfiles: {}
 ",

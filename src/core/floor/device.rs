@@ -286,21 +286,7 @@ impl Floor {
                     session.life.last_byte = at;
                 }
             }
-            Event::StepCompleted { step, bytes, sha256, cache, firmware, scripts, warnings, .. } => {
-                let evidence = Evidence {
-                    bytes: *bytes,
-                    sha256: *sha256,
-                    cache: *cache,
-                    firmware: firmware.clone(),
-                    scripts: scripts.clone(),
-                    warnings: warnings.clone(),
-                };
-                if let Some(session) = reference.session.and_then(|id| self.sessions.get_mut(&id)) {
-                    session.running = None;
-                    session.done.push((*step, evidence));
-                    session.life.last_sign = at;
-                }
-            }
+            Event::StepCompleted { .. } => self.apply_completed(event, at),
             Event::DeviceProvisioned { vitals, .. } => {
                 self.note_vitals(reference, vitals);
                 self.end(reference, Outcome::Passed, None, at);
@@ -316,6 +302,25 @@ impl Floor {
                 self.end(reference, Outcome::Aborted, Some((&"aborted".to_owned(), detail)), at);
             }
             _ => {}
+        }
+    }
+
+    fn apply_completed(&mut self, event: &Event, at: Timestamp) {
+        let Event::StepCompleted { device, step, bytes, sha256, cache, firmware, scripts, warnings, .. } = event else {
+            return;
+        };
+        let evidence = Evidence {
+            bytes: *bytes,
+            sha256: *sha256,
+            cache: *cache,
+            firmware: firmware.clone(),
+            scripts: scripts.clone(),
+            warnings: warnings.clone(),
+        };
+        if let Some(session) = device.session.and_then(|id| self.sessions.get_mut(&id)) {
+            session.running = None;
+            session.done.push((*step, evidence));
+            session.life.last_sign = at;
         }
     }
 

@@ -9,6 +9,7 @@ use crate::core::event::Event;
 use crate::core::floor::{Decision, Fact, Floor, Note};
 use crate::core::image::{Compression, Digest, Form, Image, Keeping, Served, ZeroMap};
 use crate::core::job::{Asked, ImageAdd, Job, JobState};
+use crate::core::observation::Observation;
 use crate::core::refusal::Refusal;
 use crate::core::shown::{ComingImage, ImageState, ListedImage, ReadyImage};
 use crate::core::time::Timestamp;
@@ -101,6 +102,33 @@ impl Shelf {
 }
 
 impl Floor {
+    /// What the library has seen of its images.
+    pub(super) fn shelf_observed(&self, observation: &Observation, now: Timestamp) -> Result<Decision, Refusal> {
+        match observation {
+            Observation::ImageStored(job) => Ok(self.image_stored(job, now)),
+            Observation::ImageIngested(image) => Ok(self.image_ingested(image, now)),
+            Observation::ImageProgress { image, done, total } => {
+                Ok(Decision::noted(vec![Note::Progress { image: *image, done: *done, total: *total }.into()]))
+            }
+            Observation::ImageChecked { image, damage } => {
+                Ok(Decision::noted(self.image_checked(*image, damage.as_deref(), now)))
+            }
+            Observation::ZerosFound { image, zeros } => Ok(self.zeros_found(*image, zeros)),
+            Observation::FormMade { image, form } => Ok(self.form_made(*image, form)),
+            Observation::FormDropped { image } => self.form_dropped(*image),
+            Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
+                Event::ImageRejected {
+                    name: name.clone(),
+                    code: code.clone(),
+                    detail: detail.clone(),
+                    sha256: *sha256,
+                }
+                .into(),
+            ])),
+            _ => Ok(Decision::noted(Vec::new())),
+        }
+    }
+
     /// Its file is here in whole. An image that is known is proven already: it was here before, or is back.
     pub(super) fn image_stored(&self, job: &Job, now: Timestamp) -> Decision {
         // Whoever fetched it has it as it was before its turn came.

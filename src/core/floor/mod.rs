@@ -291,27 +291,15 @@ impl Floor {
                 Ok(Decision::noted(vec![Note::BirthCounted { number: *number }.into()]))
             }
             Observation::ReplyDelivered { n } => Ok(Decision::noted(vec![Note::ReplyDelivered { n: *n }.into()])),
-            Observation::ImageStored(job) => Ok(self.image_stored(job, now)),
-            Observation::ImageIngested(image) => Ok(self.image_ingested(image, now)),
+            Observation::ImageStored(_)
+            | Observation::ImageIngested(_)
+            | Observation::ImageProgress { .. }
+            | Observation::ImageChecked { .. }
+            | Observation::ZerosFound { .. }
+            | Observation::FormMade { .. }
+            | Observation::FormDropped { .. }
+            | Observation::ImageRejected { .. } => self.shelf_observed(observation, now),
             Observation::JobFailed { job, refusal } => Ok(self.job_failed(job.as_str(), refusal, now)),
-            Observation::ImageProgress { image, done, total } => {
-                Ok(Decision::noted(vec![Note::Progress { image: *image, done: *done, total: *total }.into()]))
-            }
-            Observation::ImageChecked { image, damage } => {
-                Ok(Decision::noted(self.image_checked(*image, damage.as_deref(), now)))
-            }
-            Observation::ZerosFound { image, zeros } => Ok(self.zeros_found(*image, zeros)),
-            Observation::FormMade { image, form } => Ok(self.form_made(*image, form)),
-            Observation::FormDropped { image } => self.form_dropped(*image),
-            Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
-                Event::ImageRejected {
-                    name: name.clone(),
-                    code: code.clone(),
-                    detail: detail.clone(),
-                    sha256: *sha256,
-                }
-                .into(),
-            ])),
             Observation::FirmwareIngested(_)
             | Observation::FirmwareRejected { .. }
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
