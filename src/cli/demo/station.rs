@@ -129,6 +129,7 @@ bus:
   mqtt: embedded
   mqtt_listen: 127.0.0.1:{MQTT_PORT}
   nats: off
+  role: admin
 data: {}
 bootfiles: {}
 ",
