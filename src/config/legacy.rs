@@ -56,7 +56,7 @@ impl File {
         let Prefixed { address: server, prefix_len } = block.server_ip;
         let mut warnings = vec![format!(
             "cmProvisionServer: the predecessor's routes on port {} need no token, except from the network of the \
-             devices; see http.legacy_open and tokens in README.md for how to close them",
+             devices; see http.legacy_open and conf/manual/operations.md for how to close them",
             block.rest_api_port
         )];
         let mask = Ipv4Addr::from(u32::MAX << (32 - u32::from(prefix_len)));

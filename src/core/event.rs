@@ -81,7 +81,7 @@ pub enum Event {
     /// Somebody must act. Told once, until it is cleared.
     #[serde(rename = "station.alarm.raised")]
     AlarmRaised {
-        /// Which alarm: `image.damaged`, `bus.stalled.mqtt`. Stable, and the name under which it is cleared.
+        /// Which alarm: `image.damaged`, `bus.refused.mqtt`. Stable, and the name under which it is cleared.
         code: String,
         /// What is wrong, and what to do, for people.
         detail: String,
@@ -138,7 +138,7 @@ pub enum Event {
     ImageRejected {
         /// As it was announced or uploaded.
         name: String,
-        /// Why, for programs: `image.checksum`, `image.damaged` and the like.
+        /// Why, for programs: `sha256_mismatch`, `broken_xz` and the like.
         code: String,
         /// Why, for people.
         detail: String,

@@ -17,7 +17,7 @@ pub struct Fault {
 pub struct Refusal {
     /// As in HTTP.
     pub status: u16,
-    /// Stable; documented in README and schemas.
+    /// Stable; documented in the manual and schemas.
     pub code: String,
     /// For people: what and which value.
     pub detail: String,

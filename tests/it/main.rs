@@ -29,6 +29,7 @@ mod journey;
 mod legacy;
 mod line;
 mod listeners;
+mod manual;
 mod matrix;
 mod models;
 mod module;
