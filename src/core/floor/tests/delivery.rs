@@ -265,8 +265,8 @@ fn a_dry_run_of_any_command_says_what_would_be_and_changes_nothing() {
     assert_eq!((world.floor == before, world.log.len()), (true, events));
     assert_eq!(
         carried_out.len(),
-        ORDERS.len() - 6,
-        "no firmware is there to delete, no job to cancel, no slot, no power, no token: {carried_out:?}"
+        ORDERS.len() - 7,
+        "no firmware is there to delete, no job to cancel, no slot, no power, no token, nobody who would blink: {carried_out:?}"
     );
 }
 
