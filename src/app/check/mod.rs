@@ -47,5 +47,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
 
 /// What runs, but not as it was written.
 fn as_written(warning: &str) -> Finding {
-    Finding::warning("configuration", warning, "write it as conf/bootline.yml documents it, or leave it if that is meant")
+    Finding::warning(
+        "configuration",
+        warning,
+        "write it as conf/bootline.yml documents it, or leave it if that is meant",
+    )
 }

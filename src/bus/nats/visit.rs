@@ -34,10 +34,9 @@ async fn look(connection: &Connection, settings: &Settings, trial: &str) -> Resu
         return Err(Trouble::Rights(format!("not authorized to publish to {trial}")));
     }
     match stream {
-        Ok(false) if !settings.manage_streams => Err(Trouble::Rights(format!(
-            "there is no stream {} and bus.nats.manage_streams is false",
-            streams::EVENTS
-        ))),
+        Ok(false) if !settings.manage_streams => {
+            Err(Trouble::Rights(format!("there is no stream {} and bus.nats.manage_streams is false", streams::EVENTS)))
+        }
         Ok(there) => Ok(there),
         Err(connection::Trouble::Refused(why)) => Err(Trouble::Rights(why)),
         Err(connection::Trouble::Away(why)) => Err(Trouble::Away(why)),
