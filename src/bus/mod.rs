@@ -20,6 +20,7 @@ mod states;
 mod tests;
 mod topic;
 mod transport;
+pub mod visit;
 
 use std::net::SocketAddr;
 

@@ -40,6 +40,11 @@ impl Topics {
         format!("{}/telemetry/device/{mac}", self.own)
     }
 
+    /// Where a message goes that only tries whether we may send.
+    pub fn trial(&self) -> String {
+        format!("{}/telemetry/check", self.own)
+    }
+
     pub fn presence(&self) -> String {
         format!("{}/state/presence", self.own)
     }
@@ -171,6 +176,11 @@ impl Subjects {
 
     pub fn telemetry(&self, mac: Mac) -> String {
         format!("bootline.v1.{}.telemetry.device.{mac}", self.station)
+    }
+
+    /// Where a message goes that only tries whether we may send.
+    pub fn trial(&self) -> String {
+        format!("bootline.v1.{}.telemetry.check", self.station)
     }
 
     /// The group below which `{noun}.{verb}` are endpoints.

@@ -13,8 +13,9 @@ use crate::core::device::Mac;
 use crate::core::observation::{Input, Located, Observation, PowerDone};
 use crate::core::slot::{PowerAction, SwitchPort};
 use crate::ledger::Ledger;
-use crate::switches::client::{Client, Fault};
+use crate::switches::client::{Client, Fault, Value};
 use crate::switches::lookup::{self, Port};
+use crate::switches::oid;
 use crate::switches::power::{self, Power};
 use crate::switches::{PowerWanted, Settings, Switch};
 
@@ -220,6 +221,15 @@ pub struct Sighting {
     pub mac: Mac,
     pub port: SwitchPort,
     pub uplink: bool,
+}
+
+/// What a switch calls itself, by one question; nothing if it has no name or does not tell it.
+pub async fn greet(switch: &Switch) -> Result<Option<String>, Fault> {
+    let name = Client::new(switch.access.clone()).get_one(oid::SYS_NAME.to_vec()).await?;
+    Ok(match name {
+        Value::Text(bytes) if !bytes.is_empty() => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        _ => None,
+    })
 }
 
 /// Everything that a switch knows, read once, and in how many packets: for `bootline switch test` and the doctor.

@@ -25,7 +25,7 @@ use crate::switches::client::Access;
 use crate::switches::desk::Desk;
 use crate::switches::power::Power;
 
-pub use crate::switches::desk::survey;
+pub use crate::switches::desk::{greet, survey};
 
 /// The name under which this room keeps its place in the journal.
 const SINK: &str = "switches";

@@ -7,6 +7,8 @@ use crate::core::device::Mac;
 /// The name of an object or row.
 pub type Oid = Vec<u64>;
 
+/// `sysName.0`: what the switch calls itself.
+pub const SYS_NAME: &[u64] = &[1, 3, 6, 1, 2, 1, 1, 5, 0];
 /// `dot1dBasePortIfIndex`: bridge port -> interface.
 pub const BASE_PORT_IFINDEX: &[u64] = &[1, 3, 6, 1, 2, 1, 17, 1, 4, 1, 2];
 /// `dot1dTpFdbPort`: MAC -> bridge port; without VLANs.

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::agent::TestAgent;
+use crate::agent::{TestAgent, config, refused};
+use crate::broker::{Mosquitto, free_port};
 use crate::net::Net;
 
 struct Ended(Child);
@@ -147,4 +149,128 @@ fn a_broken_file_and_a_table_for_people() {
     for part in ["FAULT    interface      there is no network interface br0", "> set network.interface", "faults,"] {
         assert!(table.contains(part), "no {part:?} in\n{table}");
     }
+}
+
+/// A NATS server with this configuration, gone with the test.
+fn nats_server(folder: &Path, text: &str) -> (Ended, u16) {
+    let port = free_port();
+    let config = folder.join("nats.conf");
+    fs::write(&config, format!("listen: 127.0.0.1:{port}\n{text}")).unwrap();
+    let program = std::env::var("BOOTLINE_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
+    (said(Command::new(program).arg("-c").arg(&config), "Server is ready"), port)
+}
+
+/// What `check` says of the buses under this configuration of them.
+fn buses(folder: &Path, bus: &str) -> Vec<String> {
+    station(folder, "");
+    let file = folder.join("bootline.yml");
+    let text = fs::read_to_string(&file).unwrap().replace("bus: {mqtt: embedded}", &format!("bus: {bus}"));
+    fs::write(&file, text).unwrap();
+    let (code, found) = check(Command::new(env!("CARGO_BIN_EXE_bootline")), folder);
+    assert_eq!(code, 1, "there is no br0 here: {found:#?}");
+    found
+}
+
+#[test]
+fn a_login_that_mqtt_refuses_is_told_from_a_right_that_lacks_and_from_a_wrong_authority() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let certificate = || rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (theirs, other) = (certificate(), certificate());
+    fs::write(at("server.crt"), theirs.cert.pem()).unwrap();
+    fs::write(at("server.key"), theirs.signing_key.serialize_pem()).unwrap();
+    fs::write(at("other.crt"), other.cert.pem()).unwrap();
+    fs::write(at("users"), "st-01:right\nmute:right\n").unwrap();
+    let hashed = Command::new("mosquitto_passwd").args(["-U", &at("users")]).status().expect("mosquitto is installed");
+    assert!(hashed.success());
+    fs::write(at("acl"), "user st-01\ntopic write bootline/v1/st-01/#\n").unwrap();
+    let tls = free_port();
+    let broker = Mosquitto::start_with(&format!(
+        "password_file {}\nacl_file {}\nlistener {tls} 127.0.0.1\nallow_anonymous false\ncertfile {}\nkeyfile {}",
+        at("users"),
+        at("acl"),
+        at("server.crt"),
+        at("server.key")
+    ));
+    fs::write(at("right"), "right\n").unwrap();
+    fs::write(at("wrong"), "wrong\n").unwrap();
+    let login = |user: &str, password: &str| {
+        let url = format!("mqtt://127.0.0.1:{}", broker.port);
+        format!("{{mqtt: {{url: '{url}', username: {user}, password_file: {}}}}}", at(password))
+    };
+    has(&buses(folder.path(), &login("st-01", "right")), "ok", "bus", "takes our login and what we send");
+    has(&buses(folder.path(), &login("st-01", "wrong")), "warning", "bus", "the broker refused us: NotAuthorized");
+    let mute = buses(folder.path(), &login("mute", "right"));
+    has(&mute, "warning", "bus", "not authorized to publish to bootline/v1/st-01/telemetry/check");
+    has(&buses(folder.path(), &login("st-01", "missing")), "fault", "bus", "cannot read");
+
+    let secure = |ca: &str| {
+        let url = format!("mqtts://127.0.0.1:{tls}");
+        format!("{{mqtt: {{url: '{url}', username: st-01, password_file: {}, ca: {}}}}}", at("right"), at(ca))
+    };
+    has(&buses(folder.path(), &secure("server.crt")), "ok", "bus", "takes our login");
+    has(&buses(folder.path(), &secure("other.crt")), "warning", "bus", "certificate");
+    let nobody = format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", free_port());
+    has(&buses(folder.path(), &nobody), "warning", "bus", "refused");
+}
+
+#[test]
+fn a_login_that_nats_refuses_is_told_from_a_right_that_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = format!(
+        "jetstream {{store_dir: '{}'}}\naccounts {{FAB {{jetstream: enabled, users: [\n\
+         {{user: st-01, password: right, permissions: {{publish: ['bootline.v1.st-01.>', '$JS.API.STREAM.INFO.*'], subscribe: '_INBOX.st-01.>'}}}}\n\
+         {{user: mute, password: right, permissions: {{publish: '$JS.API.STREAM.INFO.*', subscribe: '_INBOX.st-01.>'}}}}\n\
+         {{user: blind, password: right, permissions: {{publish: 'bootline.v1.st-01.>', subscribe: '_INBOX.st-01.>'}}}}]}}}}\n",
+        at("js")
+    );
+    let (_server, port) = nats_server(folder.path(), &text);
+    fs::write(at("right"), "right\n").unwrap();
+    fs::write(at("wrong"), "wrong\n").unwrap();
+    let login = |user: &str, password: &str, more: &str| {
+        let url = format!("nats://127.0.0.1:{port}");
+        format!("{{mqtt: off, nats: {{url: '{url}', username: {user}, password_file: {}{more}}}}}", at(password))
+    };
+    has(&buses(folder.path(), &login("st-01", "right", "")), "ok", "bus", "the stream will be made");
+    let wrong = buses(folder.path(), &login("st-01", "wrong", ""));
+    has(&wrong, "warning", "bus", "authorization violation");
+    let mute = buses(folder.path(), &login("mute", "right", ""));
+    has(&mute, "warning", "bus", "not authorized to publish to bootline.v1.st-01.telemetry.check");
+    let blind = buses(folder.path(), &login("blind", "right", ""));
+    has(&blind, "warning", "bus", "STREAM.INFO.BOOTLINE_EVT");
+    let none = buses(folder.path(), &login("st-01", "right", ", manage_streams: false"));
+    has(&none, "warning", "bus", "there is no stream BOOTLINE_EVT");
+}
+
+#[test]
+fn a_switch_that_does_not_answer_and_what_the_configuration_does_not_say_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    station(folder.path(), &format!("switches: [{{name: sw1, address: '{address}', timeout: 1s, retries: 0}}]\n"));
+    let (_, found) = check(Command::new(env!("CARGO_BIN_EXE_bootline")), folder.path());
+    has(&found, "warning", "switches", "sw1");
+
+    let sample = "cmProvisionServer: {hostIface: br0, serverIp: 192.168.5.1/16, \
+                  dhcpRange: '192.168.5.2,192.168.255.255,255.255.0.0'}\nbus: {mqtt: off}\n";
+    fs::write(folder.path().join("bootline.yml"), format!("{sample}data: {}/data\n", folder.path().display())).unwrap();
+    let (_, found) = check(Command::new(env!("CARGO_BIN_EXE_bootline")), folder.path());
+    has(&found, "warning", "configuration", "need no token");
+    has(&found, "warning", "configuration", "192.168.255.255");
+}
+
+#[test]
+fn a_port_that_an_installed_mosquitto_has_is_told_with_what_to_do() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = format!("{{mqtt: embedded, mqtt_listen: '127.0.0.1:{}'}}", broker.port);
+    let (code, said) = refused(&config(folder.path(), [0; 3], &bus));
+    assert_ne!(code, 0);
+    assert!(
+        said.contains("taken") && said.contains(&format!("bus.mqtt: {{url: mqtt://127.0.0.1:{}}}", broker.port)),
+        "{said}"
+    );
+    let (_, found) = check(Command::new(env!("CARGO_BIN_EXE_bootline")), folder.path());
+    has(&found, "fault", "ports", "mosquitto");
 }

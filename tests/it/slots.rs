@@ -135,6 +135,8 @@ fn the_port_comes_as_an_event_and_power_follows_a_command() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     assert!(text.contains("e45f01112233") && text.contains("bench-3") && text.contains("uplink"), "{text}");
+    let checked = String::from_utf8(agent.command(&["check"]).stdout).unwrap();
+    assert!(checked.contains(&format!("switches       sw1 at {} answers", switch.address)), "{checked}");
     agent.finish();
 }
 

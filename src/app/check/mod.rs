@@ -13,6 +13,7 @@ mod ports;
 mod reach;
 mod rights;
 mod rivals;
+mod switches;
 
 use std::path::Path;
 
@@ -23,7 +24,8 @@ pub use crate::app::check::finding::{Finding, Level};
 /// Looks at everything, in the order in which a fault would show.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let sys = Path::new("/sys/class/net");
-    let mut findings = rights::look();
+    let mut findings: Vec<Finding> = config.warnings.iter().map(|warning| as_written(warning)).collect();
+    findings.extend(rights::look());
     let (link, there) = link::look(sys, &config.interface);
     findings.extend(link);
     if there {
@@ -37,6 +39,17 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(disk::look(&config.data));
     findings.extend(database::look(&config.data.join("bootline.db")));
     findings.extend(clock::look(Path::new("/run"), &jiff::Timestamp::now()));
-    findings.extend(reach::look(&config.bus).await);
+    let (buses, switches) = tokio::join!(reach::look(config), switches::look(&config.switches));
+    findings.extend(buses);
+    findings.extend(switches);
     findings
+}
+
+/// What runs, but not as it was written.
+fn as_written(warning: &str) -> Finding {
+    Finding::warning(
+        "configuration",
+        warning,
+        "write it as conf/bootline.yml documents it, or leave it if that is meant",
+    )
 }

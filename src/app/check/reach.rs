@@ -1,18 +1,15 @@
-//! The buses: is anyone there.
-
-use std::time::Duration;
-
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+//! The buses: is anyone there, are we let in, and may we send.
 
 use crate::app::check::finding::Finding;
-use crate::bus;
+use crate::bus::visit::Trouble;
+use crate::bus::{self, mqtt, nats};
+use crate::config::Config;
 
 const SUBJECT: &str = "bus";
-const PATIENCE: Duration = Duration::from_secs(3);
-const WAITS: &str = "start it or mend the address; events wait in the journal meanwhile, and provisioning goes on";
 
-pub async fn look(settings: &bus::Settings) -> Vec<Finding> {
+pub async fn look(config: &Config) -> Vec<Finding> {
+    let settings = &config.bus;
+    let station = config.core.station.as_str();
     let mut findings = Vec::new();
     match &settings.mqtt {
         bus::Mqtt::Off if settings.nats.is_none() => findings.push(Finding::note(
@@ -21,26 +18,50 @@ pub async fn look(settings: &bus::Settings) -> Vec<Finding> {
             "set bus.mqtt or bus.nats if the factory is to be told; REST and WebSocket tell it too",
         )),
         bus::Mqtt::Off => {}
+        #[cfg(feature = "embedded-broker")]
         bus::Mqtt::Embedded(broker) => findings.push(Finding::note(
             SUBJECT,
             format!("the embedded MQTT broker serves this machine alone ({})", broker.listen),
             "set bus.mqtt to {url: ..} for a broker that the factory reaches",
         )),
-        bus::Mqtt::Broker(broker) => findings.push(knock("MQTT", &format!("{}:{}", broker.host, broker.port)).await),
+        bus::Mqtt::Broker(broker) => {
+            let place = format!("MQTT at {}:{}", broker.host, broker.port);
+            findings.push(match mqtt::visit(broker, &config.root, station).await {
+                Ok(()) => Finding::ok(SUBJECT, format!("{place} takes our login and what we send")),
+                Err(trouble) => told(&place, &trouble),
+            });
+        }
     }
-    if let Some(nats) = &settings.nats {
-        let address = nats.url.rsplit_once("://").map_or(nats.url.as_str(), |(_, rest)| rest);
-        let address = address.rsplit_once('@').map_or(address, |(_, host)| host).trim_end_matches('/');
-        let address = if address.contains(':') { address.to_owned() } else { format!("{address}:4222") };
-        findings.push(knock("NATS", &address).await);
+    if let Some(server) = &settings.nats {
+        let place = format!("NATS at {}", server.url);
+        findings.push(match nats::visit(server, station).await {
+            Ok(true) => Finding::ok(SUBJECT, format!("{place} takes our login and has the stream")),
+            Ok(false) => Finding::ok(SUBJECT, format!("{place} takes our login; the stream will be made")),
+            Err(trouble) => told(&place, &trouble),
+        });
     }
     findings
 }
 
-async fn knock(what: &str, address: &str) -> Finding {
-    match timeout(PATIENCE, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Finding::ok(SUBJECT, format!("{what} at {address} answers")),
-        Ok(Err(error)) => Finding::warning(SUBJECT, format!("{what} at {address}: {error}"), WAITS),
-        Err(_) => Finding::warning(SUBJECT, format!("{what} at {address} does not answer within 3 s"), WAITS),
-    }
+fn told(place: &str, trouble: &Trouble) -> Finding {
+    let what = format!("{place}: {trouble}");
+    let advice = match trouble {
+        // The agent refuses to start over it.
+        Trouble::Settings(_) => return Finding::fault(SUBJECT, what, "mend what bus in the configuration names"),
+        Trouble::Away(_) => {
+            "start it or mend the address; events wait in the journal meanwhile, and provisioning goes on"
+        }
+        Trouble::Certificate(_) => {
+            "ca must be who signed the broker's certificate, which must name the host of the url; cert and key are ours, \
+             if it wants to see them"
+        }
+        Trouble::Login(_) => {
+            "the broker does not know this login: compare user and password (or nkey, creds, certificate) of the \
+             configuration with its own; events wait in the journal meanwhile"
+        }
+        Trouble::Rights(_) => {
+            "give the station the rights of conf/mosquitto/bootline.acl or conf/nats/nats-server.conf, by its station.id"
+        }
+    };
+    Finding::warning(SUBJECT, what, advice)
 }

@@ -25,6 +25,8 @@ const INBOX: usize = 64 + AT_ONCE;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the reason of a broken connection is waited for; if it is not broken, there is none.
 const CAUSE: Duration = Duration::from_secs(1);
+/// How the reason begins if the broker has turned us away.
+pub const REFUSED: &str = "the broker refused us";
 const TAKEN_OVER: &str = "another client with the same id took over: is there a second station of this name?";
 
 pub struct Connection {
@@ -145,7 +147,7 @@ fn reason(error: &ConnectionError) -> String {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::UnsupportedProtocolVersion | ConnectReturnCode::RefusedProtocolVersion,
         ) => "the broker does not speak MQTT 5 (the MQTT port of nats-server does not; use bus.nats)".to_owned(),
-        ConnectionError::ConnectionRefused(code) => format!("the broker refused us: {code:?}"),
+        ConnectionError::ConnectionRefused(code) => format!("{REFUSED}: {code:?}"),
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..

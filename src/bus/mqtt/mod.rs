@@ -11,6 +11,7 @@ mod outlet;
 mod session;
 pub(in crate::bus) mod sparkplug;
 mod takeover;
+mod visit;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use crate::bus::topic::Topics;
 use crate::bus::transport::Lost;
 use crate::core::observation::{Input, Observation};
 use crate::ledger::Ledger;
+
+pub use crate::bus::mqtt::visit::visit;
 
 /// The name of the cursor.
 pub const SINK: &str = "mqtt";

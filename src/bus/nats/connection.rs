@@ -140,6 +140,11 @@ impl News {
         !self.denied.borrow().is_empty()
     }
 
+    /// The same, of a right on a subject with this part.
+    pub fn lacks_on(&self, subject: &str) -> bool {
+        self.denied.borrow().iter().any(|text| text.contains(subject))
+    }
+
     /// Waits until the server says that we lack a right on a subject with this part.
     pub async fn denied(&self, subject: &str) -> String {
         let mut denied = self.denied.subscribe();

@@ -12,6 +12,7 @@ mod outlet;
 mod service;
 mod settings;
 mod streams;
+mod visit;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -23,6 +24,7 @@ use crate::bus::relay;
 use crate::bus::topic::Subjects;
 
 pub use crate::bus::nats::settings::{AGAIN, ClientCertificate, Login, Settings, SettingsError, Tls};
+pub use crate::bus::nats::visit::visit;
 
 /// The name of the cursor.
 pub const SINK: &str = "nats";

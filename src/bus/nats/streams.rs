@@ -100,6 +100,11 @@ async fn look(context: &Context, news: &News, name: &str) -> Result<Option<Confi
     found.await.map_err(|trouble| hint(context, trouble))
 }
 
+/// Whether there is such a stream.
+pub async fn is_there(context: &Context, news: &News, name: &str) -> Result<bool, Trouble> {
+    Ok(look(context, news, name).await?.is_some())
+}
+
 enum Made {
     New,
     There,
