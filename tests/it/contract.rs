@@ -34,7 +34,11 @@ pub fn jsons(folder: &Path) -> BTreeMap<String, Value> {
 /// The schemas alone.
 pub fn schemas() -> BTreeMap<String, Value> {
     let all = jsons(&folder());
-    let other = |name: &String| name.starts_with("examples/") || name.starts_with("vectors/") || name == "asyncapi";
+    let other = |name: &String| {
+        name.starts_with("examples/")
+            || name.starts_with("vectors/")
+            || ["asyncapi", "openapi"].contains(&name.as_str())
+    };
     all.into_iter().filter(|(name, _)| !other(name)).collect()
 }
 

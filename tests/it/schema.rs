@@ -23,7 +23,8 @@ fn the_committed_files_are_what_the_types_say() {
     let scratch = tempfile::tempdir().unwrap();
     fresh(scratch.path());
     let (made, mut committed) = (jsons(scratch.path()), jsons(&folder()));
-    committed.retain(|name, _| !name.starts_with("vectors/"));
+    // OpenAPI is made from the routes; a test beside them keeps it.
+    committed.retain(|name, _| !name.starts_with("vectors/") && name != "openapi");
     let differ: Vec<&String> = made.keys().filter(|name| made.get(*name) != committed.get(*name)).collect();
     assert!(differ.is_empty(), "the types say something else than schemas/: {differ:?}; {AGAIN}");
     let stale: Vec<&String> = committed.keys().filter(|name| !made.contains_key(*name)).collect();
