@@ -10,12 +10,11 @@ mod commands;
 mod counts;
 #[cfg(feature = "embedded-broker")]
 pub mod embedded;
-mod jobs;
 pub mod mqtt;
 pub mod nats;
 mod progress;
 mod relay;
-mod states;
+pub mod states;
 #[cfg(test)]
 mod tests;
 mod topic;

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::cli::remote::{At, FirmwareVerb, ImageVerb, ProjectVerb};
+use crate::cli::remote::{At, FirmwareVerb, ImageVerb, ProjectVerb, StationVerb};
 
 /// Netboots bare Raspberry Pi modules, writes the right image on each, proves it, and tells the factory.
 #[derive(Parser, Debug)]
@@ -59,6 +59,10 @@ enum Command {
     Devices(remote::Devices),
     Events(remote::Events),
     Alarms(remote::Alarms),
+    Slots(remote::Slots),
+    /// The station at a glance, and whether it takes new devices
+    Station(At<StationVerb>),
+    Ready(remote::Ready),
     Completions(paper::Completions),
     /// The manual page, for man(1)
     #[command(after_help = "Example:\n  bootline man > /usr/share/man/man1/bootline.1")]
@@ -95,6 +99,9 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => remote::devices(args),
         Command::Events(args) => remote::events(args),
         Command::Alarms(args) => remote::alarms(&args),
+        Command::Slots(args) => remote::slots(&args),
+        Command::Station(at) => remote::station(at),
+        Command::Ready(args) => remote::ready(&args),
         Command::Completions(args) => paper::completions(&args, Cli::command()),
         Command::Man => paper::man(Cli::command()),
         Command::Cage(args) => cage::run(&args),

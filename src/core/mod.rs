@@ -21,6 +21,7 @@ pub mod plan;
 pub mod project;
 pub mod refusal;
 pub mod reply;
+pub mod results;
 pub mod role;
 pub mod rule;
 pub mod script;

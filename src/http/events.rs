@@ -157,8 +157,9 @@ async fn follow(mut socket: WebSocket, mut follower: Follower, filter: Filter, _
             match send(&mut socket, event).await {
                 Sent::Yes => {}
                 Sent::TooSlow => {
-                    return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={}", event.seq - 1))
-                        .await;
+                    let after = event.seq - 1;
+                    tracing::info!(after, "a listener takes no events and is cut off");
+                    return close(&mut socket, TOO_SLOW, &format!("too slow; resume with after={after}")).await;
                 }
                 Sent::Gone => return,
             }
@@ -184,8 +185,8 @@ async fn send(socket: &mut WebSocket, event: &Recorded) -> Sent {
 
 async fn close(socket: &mut WebSocket, code: u16, reason: &str) {
     let frame = CloseFrame { code, reason: reason.into() };
-    // The listener may be gone or stuck; it will see the broken connection instead.
-    let _ = timeout(Duration::from_secs(1), socket.send(Message::Close(Some(frame)))).await;
+    // One that was only slow takes what is under way and learns why; one that is gone sees the broken connection instead.
+    let _ = timeout(PATIENCE, socket.send(Message::Close(Some(frame)))).await;
 }
 
 /// `device.failed`, or `device.*`.

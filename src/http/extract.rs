@@ -8,6 +8,7 @@ use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde_json::{Map, Value};
 
 use crate::core::refusal::Refusal;
 use crate::http::error::Failure;
@@ -52,6 +53,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let wrong = |error: axum::extract::rejection::JsonRejection| Refusal::invalid("", error.body_text());
         let Json(value) = Json::from_bytes(&bytes).map_err(wrong)?;
         Ok(Self(value))
+    }
+}
+
+/// A JSON object that may be left out.
+pub struct Wishes(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Wishes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        json_kind(request.headers())?;
+        let body = bytes(request, state).await?;
+        if body.is_empty() {
+            return Ok(Self(Map::new()));
+        }
+        let object = serde_json::from_slice(&body);
+        Ok(Self(object.map_err(|error| Refusal::invalid("", format!("not a JSON object: {error}")))?))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The operator side: what people and their tools call. Every unsafe call is a command, as on the bus.
 
 use axum::body::Bytes;
-use axum::extract::{OriginalUri, Path, Request, State};
+use axum::extract::{FromRef, OriginalUri, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,8 +20,8 @@ use crate::core::shown::{DeviceShown, SessionShown};
 use crate::firmware::Firmwares;
 use crate::http::auth::{self, Gate};
 use crate::http::error::{Failure, problem};
-use crate::http::extract::{Body, bytes, json_kind};
-use crate::http::{count, delivery, docs, error, legacy, pages, routes, slots, telemetry, tokens};
+use crate::http::extract::{Body, Wishes, bytes, json_kind};
+use crate::http::{count, docs, error, legacy, pages, routes};
 use crate::images::Images;
 use crate::ledger::{Ledger, SessionFilter};
 use crate::metrics::Metrics;
@@ -36,6 +36,14 @@ pub struct Operator {
     pub gate: Gate,
 }
 
+impl FromRef<Operator> for Gate {
+    fn from_ref(operator: &Operator) -> Self {
+        operator.gate.clone()
+    }
+}
+
+/// All of `/api/v1` comes from `routes`, which describes it; here stand only the document itself and the login, which
+/// comes before the gate.
 pub fn router(operator: Operator) -> Router {
     let document = Bytes::from(serde_json::to_vec(&routes::openapi()).expect("a document of values serialises"));
     let told = move || {
@@ -44,18 +52,7 @@ pub fn router(operator: Operator) -> Router {
         std::future::ready(response)
     };
     let gate = operator.gate.clone();
-    let login = get(auth::show).delete(auth::leave).with_state(gate.clone());
-    let api = routes::api()
-        .router()
-        .merge(slots::router())
-        .merge(delivery::router())
-        .route("/devices/{id}/identify", post(identify_device))
-        .route("/tokens", get(tokens::list).post(tokens::create))
-        .route("/tokens/{name}", delete(tokens::revoke))
-        .route("/telemetry/stream", get(telemetry::stream))
-        .route("/session", login)
-        .route("/openapi.json", get(told.clone()))
-        .fallback(missing);
+    let api = routes::api().router().route("/openapi.json", get(told.clone())).fallback(missing);
     let metrics_of = operator.metrics.clone();
     let guarded = Router::new()
         .nest("/api/v1", api)
@@ -63,9 +60,8 @@ pub fn router(operator: Operator) -> Router {
         .route("/metrics", get(metrics))
         .merge(docs::router())
         .layer(middleware::from_fn_with_state(gate.clone(), auth::guard));
-    let before_the_gate = post(auth::sign_in).with_state(gate.clone());
     let router = guarded
-        .route("/api/v1/session", before_the_gate)
+        .route("/api/v1/session", post(auth::sign_in))
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
         .fallback(missing)
@@ -169,6 +165,10 @@ pub async fn send(operator: &Operator, headers: &HeaderMap, name: Option<&str>, 
 
 /// A resource call as the command that it stands for; what is answered is the result alone.
 pub async fn order(State(operator): State<Operator>, headers: HeaderMap, name: &str, params: Value) -> Response {
+    // Before anything is read: who may not ask is told nothing else.
+    if let Err(refusal) = auth::caller().may(name) {
+        return Failure(refusal).into_response();
+    }
     let mut request = Map::from_iter([("params".to_owned(), params)]);
     match revision(&headers) {
         Ok(None) => {}
@@ -286,7 +286,7 @@ pub async fn test_rules(state: State<Operator>, headers: HeaderMap, Body(params)
 }
 
 /// A device is found by its MAC or by its serial.
-async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
+pub async fn find(operator: &Operator, id: &str) -> Result<Device, Failure> {
     let found = match (id.parse::<Mac>(), id.parse::<Serial>()) {
         (Ok(mac), serial) => match (operator.ledger.device(mac).await?, serial) {
             (None, Ok(serial)) => operator.ledger.device_by_serial(serial).await?,
@@ -328,20 +328,15 @@ pub async fn abort_device(
 }
 
 /// `{"seconds": 15}`, or nothing at all.
-async fn identify_device(
-    State(operator): State<Operator>,
+pub async fn identify_device(
+    state: State<Operator>,
     headers: HeaderMap,
     Path(id): Path<String>,
-    body: Bytes,
+    Wishes(mut params): Wishes,
 ) -> Result<Response, Failure> {
-    let device = find(&operator, &id).await?;
-    let mut params: Map<String, Value> = match body.is_empty() {
-        true => Map::new(),
-        false => serde_json::from_slice(&body)
-            .map_err(|error| Refusal::invalid("", format!("not a JSON object: {error}")))?,
-    };
+    let device = find(&state, &id).await?;
     params.insert("device".to_owned(), json!(device.mac));
-    Ok(order(State(operator), headers, "device.identify", Value::Object(params)).await)
+    Ok(order(state, headers, "device.identify", Value::Object(params)).await)
 }
 
 /// Also for a device that was never seen, by its MAC.

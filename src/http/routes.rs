@@ -2,16 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::core::command::{DeviceAssign, ProjectCreate, ProjectUpdate, Reply, RulesSet, RulesTest, ScriptPut};
+use crate::core::command::{
+    DeviceAssign, DeviceIdentify, ProjectCreate, ProjectUpdate, Reply, RulesSet, RulesTest, ScriptPut,
+};
 use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
+use crate::core::results::{Aborted, Assigned, Authorized, Identified, Unassigned};
 use crate::core::rule::Rules;
 use crate::core::script::{Script, ScriptId};
 use crate::core::shown::{RulesTested, StationShown};
 use crate::http::extract::Limit;
 use crate::http::openapi::{Api, Call, Told};
 use crate::http::operator::{self, Alarm, AnyRequest, DeviceWithHistory, Operator, ScriptWithText};
-use crate::http::{events, firmware, history, images, stats, uploads};
+use crate::http::{auth, delivery, events, firmware, history, images, slots, stats, telemetry, tokens, uploads};
 
 const KEY: &str = "Idempotency-Key";
 const KEY_SAYS: &str =
@@ -51,7 +54,29 @@ pub fn api() -> Api<Operator> {
                 told.query::<stats::StatsQuery>().gives::<stats::StatsShown>("200", "The sums").refuses(&[400])
             })],
         );
-    history_routes(device_routes(shelf_routes(rule_routes(project_routes(api)))))
+    let api = history_routes(device_routes(shelf_routes(rule_routes(project_routes(api)))));
+    access_routes(tokens::routes(delivery::routes(slots::routes(api))))
+}
+
+/// Who is there, and this description.
+fn access_routes(api: Api<Operator>) -> Api<Operator> {
+    let sign_in = Told::new("begin_login", "A page shows a token once and gets a cookie that no script can read")
+        .proven_by(&[])
+        .takes::<auth::Login>()
+        .gives::<auth::Who>("201", "`Set-Cookie` has it")
+        .refuses(&[400, 401, 403, 413, 415, 429]);
+    let document = Told::new("get_openapi", "This document").gives::<Value>("200", "It");
+    api.at(
+        "/session",
+        [
+            Call::get(auth::show, "get_login", "Who the caller is to the station")
+                .told(|told| told.gives::<auth::Who>("200", "Role and name")),
+            Call::delete(auth::leave, "end_login", "The cookie opens nothing any more")
+                .told(|told| told.gives_nothing("204", "It is over").refuses(&[404])),
+        ],
+    )
+    .elsewhere("/session", "post", sign_in)
+    .elsewhere("/openapi.json", "get", document)
 }
 
 fn project_routes(api: Api<Operator>) -> Api<Operator> {
@@ -150,37 +175,59 @@ fn shelf_routes(api: Api<Operator>) -> Api<Operator> {
 }
 
 fn device_routes(api: Api<Operator>) -> Api<Operator> {
-    let done = |told: Told| told.gives::<Value>("200", "It is done").refuses(&[400, 404, 409]);
-    api.at(
-        "/devices",
-        [Call::get(history::devices, "list_devices", "Devices that were seen, in the order of their MAC").told(
-            |told| told.query::<history::DeviceQuery>().gives::<history::DevicePage>("200", "A page").refuses(&[400]),
-        )],
-    )
-    .at(
-        "/devices/{id}",
-        [Call::get(operator::device, "get_device", "One device by its MAC or serial, its newest sessions and boots")
+    let refusing = |told: Told| told.refuses(&[400, 404, 409]);
+    let api = api
+        .at(
+            "/devices",
+            [Call::get(history::devices, "list_devices", "Devices that were seen, in the order of their MAC").told(
+                |told| {
+                    told.query::<history::DeviceQuery>().gives::<history::DevicePage>("200", "A page").refuses(&[400])
+                },
+            )],
+        )
+        .at(
+            "/devices/{id}",
+            [Call::get(
+                operator::device,
+                "get_device",
+                "One device by its MAC or serial, its newest sessions and boots",
+            )
             .told(|told| told.gives::<DeviceWithHistory>("200", "It").refuses(&[400, 404]))],
+        );
+    api.at(
+        "/devices/{id}/authorize",
+        [Call::post(operator::authorize_device, "authorize_device", "One more attempt")
+            .told(|told| refusing(told.gives::<Authorized>("200", "It is allowed")))],
     )
     .at(
-        "/devices/{id}/authorize",
-        [Call::post(operator::authorize_device, "authorize_device", "One more attempt").told(done)],
+        "/devices/{id}/abort",
+        [Call::post(operator::abort_device, "abort_device", "Its session ends")
+            .told(|told| refusing(told.gives::<Aborted>("200", "It is over")))],
     )
-    .at("/devices/{id}/abort", [Call::post(operator::abort_device, "abort_device", "Its session ends").told(done)])
+    .at(
+        "/devices/{id}/identify",
+        [Call::post(operator::identify_device, "identify_device", "It blinks, if it runs its script").told(|told| {
+            told.may_take::<DeviceIdentify>()
+                .without("device")
+                .gives::<Identified>("200", "It blinks")
+                .refuses(&[400, 404, 409, 413, 415, 422])
+        })],
+    )
     .at(
         "/devices/{id}/assign",
         [Call::post(operator::assign_device, "assign_device", "It gets this project, whatever the rules say").told(
             |told| {
                 told.takes::<DeviceAssign>()
                     .without("device")
-                    .gives::<Value>("200", "It is done")
+                    .gives::<Assigned>("200", "What it gets now")
                     .refuses(&[400, 404, 413, 415, 422])
             },
         )],
     )
     .at(
         "/devices/{id}/unassign",
-        [Call::post(operator::unassign_device, "unassign_device", "The rules decide again").told(done)],
+        [Call::post(operator::unassign_device, "unassign_device", "The rules decide again")
+            .told(|told| refusing(told.gives::<Unassigned>("200", "Nothing is assigned")))],
     )
 }
 
@@ -227,6 +274,15 @@ fn history_routes(api: Api<Operator>) -> Api<Operator> {
             told.query::<events::Listening>().gives_nothing("101", "From here on, frames of text").refuses(&[400, 426])
         })],
     )
+    .at(
+        "/telemetry/stream",
+        [Call::get(
+            telemetry::stream,
+            "stream_telemetry",
+            "A WebSocket that sends `{\"telemetry\": [..]}`: the newest progress of each device that works",
+        )
+        .told(|told| told.gives_nothing("101", "From here on, frames of text").refuses(&[426]))],
+    )
 }
 
 /// What the handlers and the types say, as `schemas/openapi.json` has it.
@@ -261,7 +317,7 @@ mod tests {
                 assert!(names.insert(name.to_owned()), "{method} {path}: {name} is there twice");
             }
         }
-        assert!(names.len() > 60, "{names:?}");
+        assert!(names.len() > 80, "{names:?}");
         let text = document.to_string();
         for part in text.split("\"$ref\":\"").skip(1) {
             let place = part.split('"').next().unwrap().trim_start_matches('#');

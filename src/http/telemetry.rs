@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use serde_json::json;
@@ -13,7 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::core::device::Mac;
+use crate::core::refusal::Refusal;
 use crate::core::view::Telemetry;
+use crate::http::error::Failure;
 use crate::http::operator::Operator;
 
 /// Between two messages.
@@ -24,10 +27,14 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Each message is `{"telemetry": [..]}`, one entry a device that has reported since the last one.
-pub async fn stream(State(operator): State<Operator>, upgrade: WebSocketUpgrade) -> Response {
+pub async fn stream(
+    State(operator): State<Operator>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, Failure> {
+    let upgrade = upgrade.map_err(|_| Refusal::new(426, "upgrade_required", "this is a WebSocket (RFC 6455)"))?;
     // The receiver alone: a handle of the ledger would keep the station from stopping.
     let reports = operator.ledger.telemetry();
-    upgrade.protocols(["bootline.telemetry.v1"]).on_upgrade(move |socket| tell(socket, reports))
+    Ok(upgrade.protocols(["bootline.telemetry.v1"]).on_upgrade(move |socket| tell(socket, reports)))
 }
 
 async fn tell(mut socket: WebSocket, mut reports: Receiver<Telemetry>) {

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,18 +12,51 @@ use uuid::Uuid;
 use crate::core::command::{Envelope, Problem, Transport};
 use crate::core::refusal::Refusal;
 use crate::core::role::{Caller, Role};
-use crate::core::token::TokenName;
+use crate::core::token::{TokenName, TokenShown};
 use crate::http::auth::{Secret, caller};
 use crate::http::error::problem;
 use crate::http::extract::Body;
+use crate::http::openapi::{Api, Call};
 use crate::http::operator::{Operator, order};
 use crate::ledger::Ledger;
 
-#[derive(Deserialize)]
+pub fn routes(api: Api<Operator>) -> Api<Operator> {
+    api.at(
+        "/tokens",
+        [
+            Call::get(list, "list_tokens", "All tokens, without what opens anything")
+                .told(|told| told.gives_as::<Vec<TokenShown>>("200", "tokens", "All of them").refuses(&[403])),
+            Call::post(create, "create_token", "Another token").told(|told| {
+                told.takes::<Wanted>()
+                    .gives::<Made>("201", "It is shown this once")
+                    .refuses(&[400, 403, 409, 413, 415, 422])
+            }),
+        ],
+    )
+    .at(
+        "/tokens/{name}",
+        [Call::delete(revoke, "revoke_token", "It opens nothing any more; its name stays").told(|told| {
+            told.of::<TokenName>().gives_as::<TokenShown>("200", "token", "As it is now").refuses(&[400, 403, 404, 409])
+        })],
+    )
+}
+
+/// A token that is to be made.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
+    /// It is the actor in what its bearer asks for.
     name: TokenName,
     role: Role,
+}
+
+/// A token, and what its bearer shows.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape counts")]
+struct Made {
+    token: TokenShown,
+    /// Keep it: the station has only its hash.
+    secret: String,
 }
 
 /// `{"token": {..}, "secret": "bl_.."}`

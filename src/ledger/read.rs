@@ -87,8 +87,8 @@ impl Ledger {
         self.readers.ask(move |connection| replies::due(connection, transport, now)).await
     }
 
-    /// Sessions by project and by how they ended.
-    pub async fn counts(&self) -> Result<BTreeMap<String, Counts>, SubmitError> {
+    /// Sessions by project and by how they ended, and the newest event that was counted.
+    pub async fn counts(&self) -> Result<(BTreeMap<String, Counts>, u64), SubmitError> {
         self.readers.ask(query::counts).await
     }
 
@@ -107,11 +107,6 @@ impl Ledger {
     /// What somebody must act on: code and what to do.
     pub async fn alarms(&self) -> Result<Vec<(String, String)>, SubmitError> {
         self.readers.ask(query::alarms).await
-    }
-
-    /// How the sessions of all projects ended.
-    pub async fn outcomes(&self) -> Result<query::Outcomes, SubmitError> {
-        self.readers.ask(query::outcomes).await
     }
 
     pub async fn images(&self) -> Result<Vec<Image>, SubmitError> {

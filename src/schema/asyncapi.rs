@@ -70,6 +70,8 @@ fn reference(kind: &str, key: &str) -> Value {
 /// The parameters that an address names.
 fn parameters(address: &str) -> Value {
     let all = [
+        ("project", "The id of the project."),
+        ("command_id", "Of the command that began the work."),
         ("root", "Empty, or up to five levels `enterprise/site/area/line/` with a slash at the end."),
         ("station", "The id of the station: `[A-Za-z0-9_-]{1,64}`."),
         ("id", "What it is about: of a device its MAC, of an image its SHA-256, of a project its id."),
@@ -148,6 +150,12 @@ impl Parts {
         let (mqtt, nats, bindings) = match name {
             "presence" => ("state/presence", "$KV.bootline_stations.{station}".to_owned(), binding(1, true)),
             "info" => ("state/info", "$KV.bootline_stations.{station}.info".to_owned(), binding(1, true)),
+            "project" => {
+                ("state/project/{project}", "$KV.bootline_projects.{station}.{project}".to_owned(), binding(1, true))
+            }
+            "job_report" => {
+                ("job/{command_id}", "$KV.bootline_jobs.{station}.{command_id}".to_owned(), binding(1, true))
+            }
             "telemetry" => ("telemetry/device/{mac}", format!("{NATS}.telemetry.device.{{mac}}"), binding(0, false)),
             // REST shows it.
             _ => return,

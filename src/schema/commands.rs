@@ -13,15 +13,16 @@ use crate::core::image::Image;
 use crate::core::job::{ImageAdd, JobName};
 use crate::core::project::Project;
 use crate::core::reply::Problem;
+use crate::core::results::{
+    Aborted, Assigned, Authorized, Discarded, FirmwareRequested, Identified, NowDrained, OneDevice, PowerAsked,
+    Resumed, Unassigned,
+};
 use crate::core::rule::Rules;
 use crate::core::script::Script;
 use crate::core::shown::{JobShown, ListedImage, RulesTested, SlotShown, StationShown};
 use crate::core::token::{TokenCreate, TokenRevoke, TokenShown};
 use crate::schema::document::{Document, Side, reads, writes};
-use crate::schema::results::{
-    Aborted, Assigned, Authorized, Discarded, FirmwareRequested, Identified, ListOf, NowDrained, OneDevice, OneOf,
-    PowerAsked, Resumed, Unassigned,
-};
+use crate::schema::results::{ListOf, OneOf};
 use crate::schema::story::Story;
 use crate::schema::{NAMESPACE, Published};
 

@@ -1,19 +1,12 @@
-//! What replies hold that the core makes in place: a thing or a list under its name, and the short answers. Real traffic
-//! is checked against them.
+//! Under which name replies hold a thing or a list of things. Real traffic is checked against them.
 
 use schemars::JsonSchema;
 
-use crate::core::delivery::Drained;
-use crate::core::device::Mac;
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
-use crate::core::plan::{SessionId, StepName};
-use crate::core::project::{Project, ProjectId};
-use crate::core::script::{Script, VariableName, Variables};
-use crate::core::session::Outcome;
-use crate::core::shown::{DeviceShown, JobShown, ListedImage, SessionShown, SlotShown};
-use crate::core::slot::{PowerAction, SlotName, SwitchPort};
-use crate::core::time::Timestamp;
+use crate::core::project::Project;
+use crate::core::script::Script;
+use crate::core::shown::{JobShown, ListedImage, SlotShown};
 use crate::core::token::TokenShown;
 
 /// Stands alone under this name.
@@ -72,123 +65,4 @@ impl ListOf for TokenShown {
 
 impl ListOf for SlotShown {
     const FIELD: &'static str = "slots";
-}
-
-/// What the switch is going to be asked for.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct PowerAsked {
-    slot: SlotName,
-    action: PowerAction,
-    port: SwitchPort,
-}
-
-/// What is known of the device.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct OneDevice {
-    device: DeviceAndSession,
-}
-
-/// A device, and its session.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-struct DeviceAndSession {
-    #[serde(flatten)]
-    device: DeviceShown,
-    /// The one that runs.
-    session: Option<SessionShown>,
-}
-
-/// One more attempt is allowed.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Authorized {
-    device: Mac,
-    /// `true`
-    authorized: bool,
-}
-
-/// The session is over.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Aborted {
-    device: Mac,
-    session: SessionId,
-    /// `aborted`
-    outcome: Outcome,
-}
-
-/// What is assigned to the device now.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Assigned {
-    device: Mac,
-    /// The one that it gets whatever the rules say.
-    project: Option<ProjectId>,
-    /// What it is told of itself.
-    variables: Variables,
-    /// The names of what it is told in secret.
-    secrets: Vec<VariableName>,
-}
-
-/// Nothing is assigned to the device.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Unassigned {
-    device: Mac,
-    /// Always null.
-    project: (),
-}
-
-/// What is going to be taken in.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct FirmwareRequested {
-    /// That it is to have in the library.
-    name: String,
-    /// Below the import folder of the station.
-    path: String,
-}
-
-/// The station begins no new sessions.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct NowDrained {
-    /// Since when, and by whom.
-    drained: Drained,
-    /// Sessions that still run.
-    open_sessions: u64,
-}
-
-/// The station begins new sessions.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Resumed {
-    /// Always null.
-    drained: (),
-}
-
-/// What was given up.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Discarded {
-    /// Of which bus.
-    sink: String,
-    /// How many.
-    discarded: u64,
-}
-
-/// It blinks.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is there for the schema")]
-pub struct Identified {
-    device: Mac,
-    session: SessionId,
-    /// What it does meanwhile.
-    step: StepName,
-    /// For so long.
-    seconds: u16,
-    /// Until then.
-    until: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Schemas of what is kept or sent beside the events: presence, the birth certificate, jobs, progress. Never derive money
+//! Schemas of what is kept or sent beside the events: presence, the birth certificate, projects, jobs, progress. Never derive money
 //! from them.
 
 use schemars::JsonSchema;
@@ -6,8 +6,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::bus::birth::{Absence, Info, Presence, Session};
+use crate::bus::states::{JobReport, ProjectState};
 use crate::core::shown::JobShown;
-use crate::core::view::Telemetry;
+use crate::core::view::{JobProgress, Telemetry};
+use crate::ledger::Counts;
 use crate::schema::document::{Document, Side, writes};
 use crate::schema::story::Story;
 use crate::schema::{NAMESPACE, Published};
@@ -18,6 +20,11 @@ pub fn published(story: &Story) -> Vec<Published> {
     let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("what the station writes is JSON");
     let mut presence = state::<Presence<'_>>("presence", "state/presence", read(&session.online()));
     presence.schema["examples"] = json!([presence.example, read(&session.offline(Absence::ConnectionLost))]);
+    let project = story.project();
+    let counts = Counts { passed: 1893, failed: 21, aborted: 2, interrupted: 4, open: 12 };
+    let job = story.fetch();
+    let progress = JobProgress { job: job.id.clone(), done: 268_435_456, total: 1_073_741_824 };
+    let station = &story.identity().station;
     vec![
         presence,
         state::<Info<'_>>(
@@ -25,6 +32,8 @@ pub fn published(story: &Story) -> Vec<Published> {
             "state/info",
             json!(Info::of(story.identity(), "b-55", story.delivery(), Some("http://127.0.0.1:8080"))),
         ),
+        state::<ProjectState<'_>>("project", "state/project/{project}", json!(ProjectState::of(&project, counts))),
+        state::<JobReport<'_>>("job_report", "job/{command_id}", json!(JobReport::of(&job, station, Some(&progress)))),
         state::<JobShown>("job", "GET /api/v1/jobs/{id}", story.job()),
         state::<Telemetry>("telemetry", "telemetry/device/{mac}", json!(story.telemetry())),
     ]

@@ -16,8 +16,10 @@ use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::event::Event;
 use crate::core::floor::{Deadlines, Fact, Floor, Settings};
+use crate::core::job::Job;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::{SessionId, StepName};
+use crate::core::project::Project;
 use crate::core::refusal::Refusal;
 use crate::core::slot::Line;
 use crate::core::time::Timestamp;
@@ -105,6 +107,23 @@ impl Story {
     /// A job that runs.
     pub fn job(&self) -> Value {
         self.exchange("image.add").map(|(_, reply)| reply["result"]["job"].clone()).unwrap_or_default()
+    }
+
+    /// A project as it was made.
+    pub fn project(&self) -> Project {
+        let made = self.exchange("project.create").map(|(_, reply)| reply["result"]["project"].clone());
+        serde_json::from_value(made.unwrap_or_default()).unwrap_or_else(|wrong| panic!("no project: {wrong}"))
+    }
+
+    /// A job that runs, as the station keeps it.
+    pub fn fetch(&self) -> Job {
+        let Some((request, reply)) = self.exchange("image.add") else { panic!("the story fetches no image") };
+        let mut job = reply["result"]["job"].clone();
+        job["begun_at"] = json!(BEGAN.plus(Duration::from_secs(60)));
+        job["asked"] = json!({
+            "actor": request["actor"], "transport": "mqtt", "correlation_id": request["correlation_id"],
+        });
+        serde_json::from_value(job).unwrap_or_else(|wrong| panic!("no job: {wrong}"))
     }
 
     pub fn telemetry(&self) -> Telemetry {

@@ -1,6 +1,7 @@
 //! Sinks, dead letters, and what is deleted because it is old.
 
 use rusqlite::{Connection, OptionalExtension};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::core::delivery::{Delivery, Drained, PRUNE, Sink, SinkState};
@@ -9,14 +10,18 @@ use crate::core::time::Timestamp;
 use crate::store::{StoreError, count, journal, number, tables};
 
 /// An event that a sink would not take.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DeadLetter {
+    /// Of the event.
     pub sequence: u64,
     /// Its type, while it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Why not.
     pub reason: String,
+    /// How often it was offered.
     pub attempts: u32,
+    /// When it was given up.
     pub at: Timestamp,
 }
 

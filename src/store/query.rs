@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::core::device::{Mac, Serial};
@@ -42,40 +43,28 @@ pub struct SessionFilter {
     pub limit: u32,
 }
 
-/// How the sessions of all projects ended.
-#[derive(Clone, Debug)]
-pub struct Outcomes {
-    /// The newest event that was counted.
-    pub newest: u64,
-    /// Project, outcome (`open`: not yet), how many.
-    pub sessions: Vec<(String, String, u64)>,
+/// Sessions of a project by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Counts {
+    /// The image is written, proven and reported.
+    pub passed: u64,
+    /// The device or the station found a fault.
+    pub failed: u64,
+    /// Somebody ended them.
+    pub aborted: u64,
+    /// The device went silent or began anew.
+    pub interrupted: u64,
+    /// They run.
+    pub open: u64,
 }
 
-pub fn outcomes(connection: &Connection) -> Result<Outcomes, StoreError> {
+/// By project, and the newest event that was counted.
+pub fn counts(connection: &Connection) -> Result<(BTreeMap<String, Counts>, u64), StoreError> {
     // Sessions and their events are written in one transaction and read in one.
     let reading = connection.unchecked_transaction()?;
     let newest = journal::newest(&reading)?;
     let mut statement =
-        reading.prepare_cached("SELECT project, coalesce(outcome, 'open'), count(*) FROM session GROUP BY 1, 2")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, count(row.get(2)?))))?;
-    let sessions = rows.collect::<Result<_, _>>()?;
-    Ok(Outcomes { newest, sessions })
-}
-
-/// Sessions of a project by how they ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    pub passed: u64,
-    pub failed: u64,
-    pub aborted: u64,
-    pub interrupted: u64,
-    pub open: u64,
-}
-
-/// By project.
-pub fn counts(connection: &Connection) -> Result<BTreeMap<String, Counts>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT project, outcome, count(*) FROM session GROUP BY project, outcome")?;
+        reading.prepare_cached("SELECT project, outcome, count(*) FROM session GROUP BY project, outcome")?;
     let rows = statement
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, count(row.get(2)?))))?;
     let mut all: BTreeMap<String, Counts> = BTreeMap::new();
@@ -90,7 +79,7 @@ pub fn counts(connection: &Connection) -> Result<BTreeMap<String, Counts>, Store
             _ => counts.interrupted = number,
         }
     }
-    Ok(all)
+    Ok((all, newest))
 }
 
 /// A session, and the serial of its device.

@@ -126,6 +126,11 @@ impl TestAgent {
         }
     }
 
+    /// Whether its log has said this since it was asked last.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.lines.try_iter().any(|line| line.contains(text))
+    }
+
     /// No farewell, as when the power goes.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");

@@ -52,6 +52,11 @@ fn a_token_opens_what_its_role_may_until_it_is_revoked() {
         (&operator, "POST", "/api/v1/projects/p/activate", &Value::Null, 200),
         (&operator, "POST", "/api/v1/commands", &json!({"name": "project.delete", "params": {"project": "p"}}), 403),
         (&viewer, "GET", "/result/getresults", &Value::Null, 404),
+        // The predecessor's uploads are no commands; they are for whom those of `/api/v1` are for.
+        (&operator, "POST", "/image/upload-image", &Value::Null, 403),
+        (&operator, "POST", "/eeprom/upload-eeprom", &Value::Null, 403),
+        (&admin, "POST", "/image/upload-image", &Value::Null, 422),
+        (&admin, "POST", "/eeprom/upload-eeprom", &Value::Null, 422),
     ] {
         let answer = call(&agent, token, method, path, body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());

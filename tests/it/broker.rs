@@ -146,7 +146,8 @@ impl Subscriber {
     pub fn next(&self) -> Value {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).expect("an event comes");
-            if let Some(body) = line.strip_prefix("EVENT ") {
+            // An empty one takes a state away.
+            if let Some(body) = line.strip_prefix("EVENT ").filter(|body| !body.is_empty()) {
                 return serde_json::from_str(body).unwrap();
             }
         }

@@ -1,7 +1,7 @@
 //! The command line of operators against the built agent.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -79,6 +79,53 @@ fn exit_codes_tell_scripts_what_went_wrong() {
     assert_eq!(code(&["project", "list", "--token-file", "/does/not/exist"]), 74);
     assert_eq!(code(&["project", "fly"]), 64);
     agent.finish();
+}
+
+#[test]
+fn a_station_is_drained_and_looked_at_from_the_command_line() {
+    let agent = TestAgent::start("{mqtt: off}");
+    let info = said(&run(&agent, &["station", "info"]));
+    assert!(info.lines().any(|line| line == "station: st-test"), "{info}");
+    let drained = said(&run(&agent, &["station", "drain", "--reason", "inventory"]));
+    assert!(drained.starts_with("no new sessions begin, by ") && drained.contains(": inventory; 0 still"), "{drained}");
+    let info: Value = serde_json::from_str(&said(&run(&agent, &["station", "info", "--json"]))).unwrap();
+    assert_eq!(info["drained"]["reason"], "inventory");
+    assert_eq!(said(&run(&agent, &["station", "resume"])).trim(), "new sessions begin");
+    let resumed: Value = serde_json::from_str(&said(&run(&agent, &["station", "resume", "--json"]))).unwrap();
+    assert_eq!(resumed["drained"], Value::Null);
+    let slots = said(&run(&agent, &["slots"]));
+    assert_eq!((slots.lines().count(), slots.starts_with("SLOT")), (1, true), "{slots}");
+    let slots: Value = serde_json::from_str(&said(&run(&agent, &["slots", "--json"]))).unwrap();
+    assert_eq!(slots["slots"], serde_json::json!([]));
+    agent.finish();
+}
+
+#[test]
+fn ready_is_a_yes_or_a_no_with_its_reason() {
+    let mut agent = TestAgent::start("{mqtt: off}");
+    assert_eq!(said(&run(&agent, &["ready"])).trim(), "ready");
+    let told: Value = serde_json::from_str(&said(&run(&agent, &["ready", "--json"]))).unwrap();
+    assert_eq!(told["status"], "ready");
+    assert!(agent.stop().success());
+    let away = run(&agent, &["ready"]);
+    assert_eq!(away.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&away.stderr).into_owned();
+    assert!(why.starts_with("bootline: not ready: no station answers at "), "{why}");
+    // Somebody answers, and it is no station that is ready.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", other.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut peer, _) = other.accept().unwrap();
+        let mut asked = [0; 12];
+        peer.read_exact(&mut asked).unwrap();
+        let body = r#"{"code":"unavailable","detail":"the ledger cannot write; look at the disk"}"#;
+        write!(peer, "HTTP/1.1 503 Busy\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        asked
+    });
+    let full = run(&agent, &["ready", "--url", &url]);
+    assert_eq!(&answering.join().unwrap(), b"GET /readyz ");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).contains("look at the disk (503 unavailable)"), "{full:?}");
 }
 
 #[test]

@@ -1,18 +1,22 @@
 //! Listeners of the WebSocket: many at once, with filters, and one that reads nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::Value;
-use tokio::net::TcpStream;
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
 
-use crate::agent::TestAgent;
+use crate::agent::{TestAgent, sequence};
 use crate::board::FakeBoard;
+use crate::http;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// So long may a listener take nothing, as the README says.
+const CUT_OFF: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn listen(agent: &TestAgent, query: &str) -> Socket {
@@ -80,5 +84,74 @@ async fn a_listener_chooses_by_kind_and_id() {
     assert_eq!(until(&mut one, "device.provisioned").await, ["device.started", "device.provisioned"]);
     let ahead = agent.get("/api/v1/events/stream?after=9999");
     assert_eq!((ahead.status, ahead.code().as_str()), (400, "invalid_params"));
+    agent.finish();
+}
+
+/// Events of some 300 kB each: more of them than the kernel holds for one who does not read.
+fn much(agent: &TestAgent) {
+    for n in 0..40 {
+        let macs: Vec<String> = (0..100).map(|k| format!("02{n:02x}{k:02x}??????")).collect();
+        let rule = json!({"project": "first", "name": "x".repeat(60), "when": {"mac": macs}});
+        let rules = json!({"rules": vec![rule; 200]}).to_string();
+        let set = http::call(agent.operators, "PUT", "/api/v1/rules", &[], rules.as_bytes()).unwrap();
+        assert_eq!(set.status, 200, "{}", set.text());
+    }
+    let rules = http::call(agent.operators, "PUT", "/api/v1/rules", &[], br#"{"rules": []}"#).unwrap();
+    assert_eq!(rules.status, 200, "{}", rules.text());
+}
+
+/// One that reads nothing, and for which the kernel holds little.
+async fn deaf(agent: &TestAgent) -> WebSocketStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(agent.operators).await.unwrap();
+    let url = format!("ws://{}/api/v1/events/stream?after=0", agent.operators);
+    client_async(url, stream).await.unwrap().0
+}
+
+/// Reads on to the end: the sequences that came, and why it ended.
+async fn drain(mut socket: WebSocketStream<TcpStream>) -> (Vec<u64>, CloseFrame) {
+    let mut heard = Vec::new();
+    loop {
+        match tokio::time::timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap() {
+            Message::Text(text) => heard.push(sequence(&serde_json::from_str(&text).unwrap())),
+            Message::Close(frame) => return (heard, frame.unwrap()),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_takes_nothing_is_cut_off_resumes_without_a_gap_and_no_device_waits_for_it() {
+    let agent = TestAgent::start("{mqtt: off}");
+    agent.project("First", &agent.image("first.img", &[7; 4096]));
+    much(&agent);
+    let newest = sequence(agent.events().last().unwrap());
+    let listener = deaf(&agent).await;
+    let (begun, mut devices, mut slowest) = (Instant::now(), 0, Duration::ZERO);
+    while !agent.has_said("a listener takes no events and is cut off") {
+        let asked = Instant::now();
+        assert_eq!(FakeBoard::new(agent.devices, devices).provision(4096).unwrap().status, 200);
+        (devices, slowest) = (devices + 1, slowest.max(asked.elapsed()));
+        assert!(begun.elapsed() < PATIENCE, "it is not cut off");
+    }
+    assert!(begun.elapsed() >= CUT_OFF, "too early: {:?}", begun.elapsed());
+    // A whole journey is seven calls; none of them waited as long as the listener was waited for.
+    assert!(devices >= 10 && slowest < CUT_OFF, "{devices} devices, the slowest took {slowest:?}");
+
+    let (heard, end) = drain(listener).await;
+    assert_eq!(u16::from(end.code), 4008, "{end:?}");
+    let last = *heard.last().unwrap();
+    assert_eq!(heard, (1..=last).collect::<Vec<_>>(), "what came is without a gap");
+    assert!(last < newest, "{last} of {newest}: it was not slow");
+    assert!(end.reason.contains("after="), "{end:?}");
+    let mut again = listen(&agent, &format!("?after={last}")).await;
+    let newest = sequence(agent.events().last().unwrap());
+    for expected in last + 1..=newest {
+        let message = tokio::time::timeout(PATIENCE, again.next()).await.unwrap().unwrap().unwrap();
+        let event: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+        assert_eq!(sequence(&event), expected);
+    }
     agent.finish();
 }

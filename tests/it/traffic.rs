@@ -201,6 +201,12 @@ fn judge(message: &Value) -> &'static str {
     } else if message.get("limits").is_some() {
         contract.holds("states/info", message);
         "info"
+    } else if message.get("counts").is_some() {
+        contract.holds("states/project", message);
+        "project"
+    } else if message.get("queued_at").is_some() {
+        contract.holds("states/job_report", message);
+        "job_report"
     } else if message.get("percent").is_some() {
         contract.holds("states/telemetry", message);
         "telemetry"
@@ -256,7 +262,10 @@ async fn all_that_the_station_says_is_published_and_all_that_is_published_is_sai
     let newest = sequence(journal.last().unwrap());
     let met: BTreeSet<String> = journal.iter().map(|event| contract.event(event)).collect();
     let kinds = hear_all(&subscriber, newest);
-    assert_eq!(kinds, BTreeSet::from(["event", "info", "presence", "reply", "request", "telemetry"]));
+    assert_eq!(
+        kinds,
+        BTreeSet::from(["event", "info", "job_report", "presence", "project", "reply", "request", "telemetry"])
+    );
 
     let url = format!("ws://{}/api/v1/events/stream?after=0", agent.operators);
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();

@@ -1,23 +1,20 @@
 //! What stands retained at the broker, beside presence: the certificate, the projects, the long commands. And the last
 //! replies to those, which go out when their work has ended.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::AsyncClient;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use crate::bus::birth::Birth;
 use crate::bus::mqtt::letter::{self, Letter};
-use crate::bus::states::{self, Progress};
+use crate::bus::states::{Change, Place, States};
 use crate::bus::topic::Topics;
 use crate::bus::transport::Lost;
+use crate::core::command::Transport;
 use crate::core::observation::{Input, Observation};
-use crate::core::view::JobProgress;
 use crate::ledger::{Due, Ledger, SubmitError};
 
 /// What changes more often is published once in this time.
@@ -36,15 +33,12 @@ pub struct Board<'a> {
     ledger: &'a Ledger,
     topics: &'a Topics,
     birth: &'a Birth,
-    /// By topic, for as long as it does not change.
-    shown: BTreeMap<String, Bytes>,
+    states: States,
     renewed: Instant,
     info_at: Instant,
-    /// The newest event that the states are made from.
-    seen: Option<u64>,
-    work_is_open: bool,
-    reports: broadcast::Receiver<JobProgress>,
-    progress: Progress,
+    info: Option<Bytes>,
+    /// The newest event at which nobody waited for a last reply.
+    answered: Option<u64>,
 }
 
 impl<'a> Board<'a> {
@@ -61,13 +55,11 @@ impl<'a> Board<'a> {
             ledger,
             topics,
             birth,
-            shown: BTreeMap::new(),
+            states: States::new(ledger.clone()),
             renewed: now,
             info_at: now,
-            seen: None,
-            work_is_open: false,
-            reports: ledger.job_progress(),
-            progress: Progress::new(),
+            info: None,
+            answered: None,
         }
     }
 
@@ -84,62 +76,55 @@ impl<'a> Board<'a> {
     }
 
     async fn refresh(&mut self) -> Result<(), Lost> {
-        self.hear();
-        let newest = self.ledger.newest();
         if self.renewed.elapsed() >= RENEW {
             self.renewed = Instant::now();
-            self.shown.clear();
-            self.seen = None;
+            self.states.restart();
         }
-        if self.seen != Some(newest) || self.work_is_open {
-            match self.look().await? {
-                Ok(()) => self.seen = Some(newest),
-                Err(error) => debug!(%error, "the states on the bus are not refreshed"),
+        let worked = self.states.work_is_open();
+        if let Err(error) = self.look().await? {
+            debug!(%error, "the states on the bus are not refreshed");
+        }
+        let newest = self.ledger.newest();
+        if worked || self.answered != Some(newest) {
+            match self.answer().await? {
+                Ok(()) => self.answered = Some(newest),
+                Err(error) => debug!(%error, "last replies wait"),
             }
         }
         if self.info_at.elapsed() >= INFO_PACE {
             self.info_at = Instant::now();
-            self.show(self.topics.info(), self.birth.info(), None).await?;
+            let info = self.birth.info();
+            if self.info.as_ref() != Some(&info) {
+                self.tell(self.topics.info(), info.clone(), None).await?;
+                self.info = Some(info);
+            }
         }
         Ok(())
     }
 
-    fn hear(&mut self) {
-        loop {
-            match self.reports.try_recv() {
-                Ok(report) => {
-                    self.progress.insert(report.job.clone(), report);
-                }
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
     /// The outer error ends the connection; the inner one is the ledger's and is tried again.
     async fn look(&mut self) -> Result<Result<(), SubmitError>, Lost> {
-        let (projects, jobs, due) = match self.read().await {
-            Ok(read) => read,
+        let changes = match self.states.changes().await {
+            Ok(changes) => changes,
             Err(error) => return Ok(Err(error)),
         };
-        let gone: Vec<String> = self
-            .shown
-            .keys()
-            .filter(|topic| self.topics.project_of(topic).is_some_and(|id| !projects.contains_key(id)))
-            .cloned()
-            .collect();
-        for topic in gone {
-            self.shown.remove(&topic);
-            letter::state(self.client, topic, Bytes::new(), None).await?;
+        for Change { place, body, expires_in } in changes {
+            let topic = match &place {
+                Place::Project(id) => self.topics.project(id.as_str()),
+                Place::Job(id) => self.topics.job(id.as_str()),
+            };
+            let expiry = body.as_ref().map(|_| expires_in.unwrap_or(EXPIRY));
+            self.tell(topic, body.unwrap_or_default(), expiry).await?;
         }
-        for (id, body) in projects {
-            self.show(self.topics.project(&id), body, Some(EXPIRY)).await?;
-        }
-        self.work_is_open = false;
-        for (id, line) in jobs {
-            self.work_is_open |= line.expires_in.is_none();
-            self.show(self.topics.job(id.as_str()), line.body, Some(line.expires_in.unwrap_or(EXPIRY))).await?;
-        }
+        Ok(Ok(()))
+    }
+
+    /// Last replies wait for the end of their work, which is an event.
+    async fn answer(&mut self) -> Result<Result<(), SubmitError>, Lost> {
+        let due = match self.ledger.replies_due(Transport::Mqtt.as_str()).await {
+            Ok(due) => due,
+            Err(error) => return Ok(Err(error)),
+        };
         for reply in due {
             if let Err(error) = self.reply(reply).await? {
                 return Ok(Err(error));
@@ -148,27 +133,11 @@ impl<'a> Board<'a> {
         Ok(Ok(()))
     }
 
-    async fn read(
-        &mut self,
-    ) -> Result<
-        (BTreeMap<String, Bytes>, BTreeMap<crate::core::command::CommandId, states::JobLine>, Vec<Due>),
-        SubmitError,
-    > {
-        let projects = states::projects(self.ledger).await?;
-        let jobs = states::jobs(self.ledger, &mut self.progress).await?;
-        let due = self.ledger.replies_due(crate::core::command::Transport::Mqtt.as_str()).await?;
-        Ok((projects, jobs, due))
-    }
-
-    async fn show(&mut self, topic: String, body: Bytes, expiry: Option<Duration>) -> Result<(), Lost> {
-        if self.shown.get(&topic) == Some(&body) {
-            return Ok(());
+    async fn tell(&self, topic: String, body: Bytes, expiry: Option<Duration>) -> Result<(), Lost> {
+        match letter::fits(&topic, &body, self.max_packet) {
+            true => letter::state(self.client, topic, body, expiry).await,
+            false => Ok(()),
         }
-        if letter::fits(&topic, &body, self.max_packet) {
-            letter::state(self.client, topic.clone(), body.clone(), expiry).await?;
-        }
-        self.shown.insert(topic, body);
-        Ok(())
     }
 
     /// Sends a last reply; its row goes when the broker has it.

@@ -9,17 +9,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::bus::birth::{Absence, Birth, Session};
-use crate::bus::counts::Counts;
-use crate::bus::jobs::Jobs;
 use crate::bus::nats::connection::Trouble;
 use crate::bus::nats::kv::Kv;
 use crate::bus::nats::settings::Settings;
 use crate::bus::nats::streams::{self, JOBS, PROJECTS, STATIONS};
+use crate::bus::states::{Change, Place, States};
 use crate::core::observation::{Input, Observation};
 use crate::ledger::Ledger;
 
 /// NATS has no Will: who has not been heard for three of these is away.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What changes more often is told once in this time.
+const PACE: Duration = Duration::from_secs(1);
 const LAST_CALL: Duration = Duration::from_secs(2);
 
 pub struct Board {
@@ -28,8 +29,7 @@ pub struct Board {
     birth: Birth,
     /// How many copies of the streams are made; none by us if somebody else makes them.
     replicas: Option<usize>,
-    counts: Counts,
-    jobs: Jobs,
+    states: States,
     denied: Alarm,
     unusual: Alarm,
 }
@@ -63,8 +63,7 @@ impl Board {
             station: ledger.identity().station.clone(),
             birth,
             replicas: settings.manage_streams.then_some(settings.replicas),
-            counts: Counts::new(ledger.clone()),
-            jobs: Jobs::new(ledger.clone()),
+            states: States::new(ledger.clone()),
             denied: Alarm { code: "bus.denied.nats", stands: None },
             unusual: Alarm { code: "bus.stream.nats", stands: None },
             ledger,
@@ -100,10 +99,10 @@ impl Board {
 
     /// Tells the state of the station until the connection is over.
     pub async fn run(&mut self, kv: &Kv, session: &Session, over: &CancellationToken) {
-        self.counts.restart();
-        self.jobs.restart();
-        let mut beat = interval(HEARTBEAT);
+        self.states.restart();
+        let (mut beat, mut pace) = (interval(HEARTBEAT), interval(PACE));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // After a failure the rest waits for the next heartbeat.
         let (mut works, mut tidy, mut prepared, mut settled) = (false, false, false, false);
         loop {
@@ -114,20 +113,14 @@ impl Board {
                     continue;
                 }
                 _ = beat.tick() => over.run_until_cancelled(self.heartbeat(kv, session, &mut prepared)).await,
-                changed = self.counts.next(), if works => {
-                    over.run_until_cancelled(projects(kv, &self.station, changed)).await
-                }
-                changed = self.jobs.next(), if works => {
-                    over.run_until_cancelled(jobs(kv, &self.station, changed)).await
-                }
+                _ = pace.tick(), if works => over.run_until_cancelled(self.tell(kv)).await,
             };
             match told {
                 None => return,
                 Some(Ok(())) if works && settled == prepared => {}
                 Some(Ok(())) => {
                     (works, settled) = (true, prepared);
-                    self.counts.restart();
-                    self.jobs.restart();
+                    self.states.restart();
                     let Some(tidied) = over.run_until_cancelled(self.tidy(kv, tidy)).await else {
                         return;
                     };
@@ -135,7 +128,8 @@ impl Board {
                     self.note(tidied, prepared && !kv.news.lacks()).await;
                 }
                 Some(told @ Err(_)) => {
-                    works = false;
+                    // What was to be taken away just now may still be there.
+                    (works, tidy) = (false, false);
                     self.note(told, false).await;
                 }
             }
@@ -167,6 +161,29 @@ impl Board {
         kv.put(STATIONS, &self.station, session.online()).await
     }
 
+    /// Tells what stands otherwise than told.
+    async fn tell(&mut self, kv: &Kv) -> Result<(), Trouble> {
+        let changes = match self.states.changes().await {
+            Ok(changes) => changes,
+            Err(error) => {
+                debug!(%error, "cannot read how projects and jobs stand");
+                return Ok(());
+            }
+        };
+        for Change { place, body, .. } in changes {
+            let (bucket, id) = match &place {
+                Place::Project(id) => (PROJECTS, id.as_str()),
+                Place::Job(id) => (JOBS, id.as_str()),
+            };
+            let key = format!("{}.{id}", self.station);
+            match body {
+                Some(body) => kv.put(bucket, &key, body).await?,
+                None => kv.purge(bucket, &key).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Takes away projects that went while nobody could be told.
     async fn tidy(&self, kv: &Kv, is_tidy: bool) -> Result<(), Trouble> {
         if is_tidy {
@@ -189,22 +206,4 @@ impl Board {
             debug!("the goodbye did not get out");
         }
     }
-}
-
-async fn projects(kv: &Kv, station: &str, changed: Vec<crate::bus::counts::Changed>) -> Result<(), Trouble> {
-    for project in changed {
-        let key = format!("{station}.{}", project.id);
-        match project.body {
-            Some(body) => kv.put(PROJECTS, &key, body).await?,
-            None => kv.purge(PROJECTS, &key).await?,
-        }
-    }
-    Ok(())
-}
-
-async fn jobs(kv: &Kv, station: &str, changed: Vec<crate::bus::jobs::Changed>) -> Result<(), Trouble> {
-    for job in changed {
-        kv.put(JOBS, &format!("{station}.{}", job.id), job.body).await?;
-    }
-    Ok(())
 }

@@ -113,6 +113,13 @@ impl Client {
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
     }
 
+    /// Whether it can do its work, as what watches it asks.
+    pub async fn ready(&self) -> Result<Value, Trouble> {
+        let asked = async { self.json_of(self.call_at(Method::GET, "/readyz", &[], empty()).await?).await };
+        let late = || Trouble::Away(format!("the station at {} does not answer in time", self.url));
+        timeout(CONNECT, asked).await.map_err(|_| late())?
+    }
+
     async fn json_of(&self, response: Response<Incoming>) -> Result<Value, Trouble> {
         if !response.status().is_success() {
             return Err(refusal(response).await);
@@ -129,12 +136,22 @@ impl Client {
         headers: &[(header::HeaderName, &str)],
         body: Outgoing,
     ) -> Result<Response<Incoming>, Trouble> {
+        self.call_at(method, &format!("/api/v1{path}"), headers, body).await
+    }
+
+    async fn call_at(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: Outgoing,
+    ) -> Result<Response<Incoming>, Trouble> {
         let host = self.url.host_str().unwrap_or_default().to_owned();
         let port = self.url.port_or_known_default().unwrap_or(80);
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}/api/v1{path}", self.url.path().trim_end_matches('/')))
+            .uri(format!("{}{path}", self.url.path().trim_end_matches('/')))
             .header(header::HOST, self.url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}")))
             .header(header::USER_AGENT, concat!("bootline/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {

@@ -1,5 +1,5 @@
 //! What operators do on the command line, over the same API as everyone else: projects, images, firmware, sessions,
-//! devices, events, alarms.
+//! devices, events, alarms, places on the line, the station itself.
 
 mod body;
 mod client;
@@ -7,6 +7,7 @@ mod events;
 mod sessions;
 mod shelf;
 mod show;
+mod station;
 mod tls;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::cli::remote::show::Column;
 pub use crate::cli::remote::events::Args as Events;
 pub use crate::cli::remote::sessions::{DeviceArgs as Devices, SessionArgs as Sessions};
 pub use crate::cli::remote::shelf::{FirmwareVerb, ImageVerb};
+pub use crate::cli::remote::station::{Ready, Slots, StationVerb};
 
 /// Which station, and how it answers.
 #[derive(clap::Args, Clone, Debug)]
@@ -132,6 +134,18 @@ pub fn devices(args: Devices) -> ExitCode {
 
 pub fn events(args: Events) -> ExitCode {
     run(&args.station.clone(), async move |client| events::events(client, args).await)
+}
+
+pub fn station(at: At<StationVerb>) -> ExitCode {
+    run(&at.station.clone(), async move |client| station::station(client, at.verb).await)
+}
+
+pub fn slots(args: &Slots) -> ExitCode {
+    run(&args.station, station::slots)
+}
+
+pub fn ready(args: &Ready) -> ExitCode {
+    run(&args.station, station::ready)
 }
 
 /// What somebody must act on; the exit code is 1 while there is something

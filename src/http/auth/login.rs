@@ -9,18 +9,18 @@ use axum::Json;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::core::image::Digest;
 use crate::core::refusal::Refusal;
-use crate::core::role::Caller;
+use crate::core::role::{Caller, Role};
 use crate::http::auth::{Denial, Gate, Scheme, Secret, caller, host, lock};
 use crate::http::error::Failure;
 use crate::http::extract::Body;
 
-const COOKIE: &str = "bootline_session";
+pub const COOKIE: &str = "bootline_session";
 /// A login that is not used for so long ends.
 const IDLE: Duration = Duration::from_secs(12 * 3600);
 /// Where there are more, the one that was idle longest ends.
@@ -64,14 +64,24 @@ fn set_cookie(gate: &Gate, value: &str, seconds: u64) -> HeaderValue {
     HeaderValue::try_from(text).expect("hex digits and words")
 }
 
-#[derive(Deserialize)]
+/// What a page shows once.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
+    /// As `bootline token create` has printed it.
     token: String,
 }
 
-fn shown(caller: &Caller) -> Json<serde_json::Value> {
-    Json(json!({"role": caller.role, "name": caller.token}))
+/// Who the caller is to the station.
+#[derive(Serialize, JsonSchema)]
+pub struct Who {
+    role: Role,
+    /// Of the token; null for one who needed none.
+    name: Option<String>,
+}
+
+fn shown(caller: &Caller) -> Json<Who> {
+    Json(Who { role: caller.role, name: caller.token.clone() })
 }
 
 /// `POST /api/v1/session` with `{"token": ".."}`: the one route of the API that stands before the gate.

@@ -39,12 +39,13 @@ struct Recorded {
     session: SessionId,
     /// `recorded`
     state: String,
+    /// Somebody wants to see the device blink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identify: Option<bool>,
 }
 
 fn of_session(id: &'static str, summary: &'static str) -> Told {
-    Told::new(id, summary)
-        .header("Authorization", "`Bearer` and the token of the session", json!({"type": "string"}))
-        .refuses(&[400, 401, 404, 409, 503])
+    Told::new(id, summary).proven_by(&["session"]).refuses(&[400, 401, 404, 409, 503])
 }
 
 fn sessions() -> Vec<(&'static str, &'static str, Told)> {
@@ -99,6 +100,7 @@ pub fn calls() -> Vec<(&'static str, &'static str, Told)> {
             .query::<ScriptQuery>()
             .gives_text("200", SH, "POSIX sh for the ash of BusyBox, which the device runs whatever it is");
     let file = Told::new("device_boot_file", "A boot file, as TFTP has it").gives_bytes("200", OCTETS, "The file");
+    let (script, file) = (script.proven_by(&[]), file.proven_by(&[]));
     let mut calls =
         vec![("/scriptexecute", "get", script.refuses(&[400, 503])), ("/boot/{path}", "get", file.refuses(&[404]))];
     calls.extend(sessions());

@@ -14,6 +14,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::core::command::Problem;
+use crate::http::auth::COOKIE;
 
 type Shape = fn(&mut SchemaGenerator) -> Schema;
 
@@ -53,6 +54,13 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             methods = methods.merge(call.route);
         }
         self.router = self.router.route(path, methods);
+        self
+    }
+
+    /// A call whose route stands elsewhere: before the gate, or made from this very document.
+    #[must_use]
+    pub fn elsewhere(mut self, path: &str, method: &str, told: Told) -> Self {
+        self.describe(path, method, told);
         self
     }
 
@@ -96,11 +104,25 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                     change in between. Errors are problem details (RFC 9457) with a stable `code`.",
             },
             "servers": [{"url": "/", "description": "This station"}],
-            "security": [{}, {"token": []}],
+            // Without one: callers on loopback, unless the configuration wants a token of them too.
+            "security": [{}, {"token": []}, {"login": []}],
             "paths": paths,
             "components": {
                 "schemas": schemas,
-                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "token": {
+                        "type": "http", "scheme": "bearer",
+                        "description": "Of `bootline token create` or `POST /api/v1/tokens`. A WebSocket takes it as the protocol `bearer.TOKEN` too.",
+                    },
+                    "login": {
+                        "type": "apiKey", "in": "cookie", "name": COOKIE,
+                        "description": "Of `POST /api/v1/session`, for pages.",
+                    },
+                    "session": {
+                        "type": "http", "scheme": "bearer",
+                        "description": "`TOKEN` of the script that a device was given; it is good for its session alone.",
+                    },
+                },
             },
         })
     }
@@ -157,6 +179,9 @@ pub struct Told {
     required: Vec<&'static str>,
     path: Option<Shape>,
     body: Option<(Vec<&'static str>, Shape)>,
+    may_lack_body: bool,
+    /// Other proof than of the document as a whole; none at all where it is empty.
+    proof: Option<&'static [&'static str]>,
     without: &'static str,
     gives: Vec<Given>,
     refuses: &'static [u16],
@@ -180,6 +205,8 @@ impl Told {
             required: Vec::new(),
             path: None,
             body: None,
+            may_lack_body: false,
+            proof: None,
             without: "",
             gives: Vec::new(),
             refuses: &[],
@@ -228,6 +255,18 @@ impl Told {
     pub fn takes<T: JsonSchema>(mut self) -> Self {
         self.body = Some((vec!["application/json"], shape_of::<T>));
         self
+    }
+
+    /// A JSON body, or none.
+    #[must_use]
+    pub fn may_take<T: JsonSchema>(self) -> Self {
+        Self { may_lack_body: true, ..self.takes::<T>() }
+    }
+
+    /// Whoever calls shows this and nothing else; the names are those of `securitySchemes`.
+    #[must_use]
+    pub fn proven_by(self, schemes: &'static [&'static str]) -> Self {
+        Self { proof: Some(schemes), ..self }
     }
 
     /// One field of the body comes from the path.
@@ -300,7 +339,10 @@ impl Told {
             strip(&mut schema, self.without);
             let content: Map<String, Value> =
                 media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
-            operation["requestBody"] = json!({"required": true, "content": content});
+            operation["requestBody"] = json!({"required": !self.may_lack_body, "content": content});
+        }
+        if let Some(schemes) = self.proof {
+            operation["security"] = schemes.iter().map(|scheme| json!({*scheme: []})).collect();
         }
         operation
     }
@@ -332,10 +374,8 @@ impl Told {
         let mut parameters = Vec::new();
         for name in path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
             let name = name.trim_start_matches('*');
-            let schema = self
-                .path
-                .filter(|_| name == "id")
-                .map_or_else(|| json!({"type": "string", "minLength": 1}), |shape| shape(read).to_value());
+            let schema =
+                self.path.map_or_else(|| json!({"type": "string", "minLength": 1}), |shape| shape(read).to_value());
             parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
         }
         if let Some(shape) = self.query {

@@ -159,7 +159,7 @@ impl Export {
 
     async fn station(&self) -> Result<Readings, Lost> {
         let fault = |error: crate::ledger::SubmitError| Lost(error.to_string());
-        let counts = self.ledger.counts().await.map_err(fault)?;
+        let (counts, _) = self.ledger.counts().await.map_err(fault)?;
         Ok(model::station(self.ledger.identity(), &counts, &self.ledger.delivery()))
     }
 

@@ -92,7 +92,7 @@ async fn long_commands_stand_in_a_bucket_until_they_end(program: &Program) {
     assert_eq!((&reply["status"], &reply["final"]), (&json!("accepted"), &json!(false)), "{reply}");
     let jobs = bucket(&client, "bootline_jobs").await;
     let job = holds(&jobs, "st-01.fetch-0001", |_| true).await;
-    assert_eq!((&job["state"], &job["name"]), (&json!("in_progress"), &json!("image.add")));
+    assert_eq!((&job["state"], &job["name"]), (&json!("queued"), &json!("image.add")));
     assert_eq!((&job["command_id"], &job["station"]), (&json!("fetch-0001"), &json!("st-01")));
     asked(&client, "bootline.v1.st-01.cmd.job.cancel", r#"{"params":{"job":"fetch-0001"}}"#).await;
     holds(&jobs, "st-01.fetch-0001", |job| job["state"] == "canceled").await;
