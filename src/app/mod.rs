@@ -4,6 +4,7 @@ mod backup;
 pub mod check;
 mod files;
 mod journal_log;
+pub mod label_test;
 mod lock;
 mod restore;
 mod service;
@@ -29,6 +30,7 @@ use crate::dhcp::interface::{Claim, Interface};
 use crate::firmware::Firmwares;
 use crate::http::{self, Listener};
 use crate::images::Images;
+use crate::labels::Labels;
 use crate::ledger::{Clock, Keeper, Ledger, Retention};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
@@ -55,6 +57,7 @@ pub struct Agent {
     tftp: Tftp,
     netconsole: Option<Netconsole>,
     switches: Switches,
+    labels: Labels,
     devices: Listener,
     operators: Listener,
     bus: Bus,
@@ -105,6 +108,7 @@ impl Agent {
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
         let switches = Switches::new(config.switches, ledger.clone());
+        let labels = Labels::new(config.labels, ledger.clone());
         let devices = Listener::bind("devices", config.http.devices.into()).await?.sending(images.mappings());
         let operators = Listener::bind("operators", config.http.operators).await?;
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
@@ -122,6 +126,7 @@ impl Agent {
             tftp,
             netconsole,
             switches,
+            labels,
             devices,
             operators,
             bus,
@@ -202,6 +207,8 @@ impl Agent {
         }
         let switches = self.switches;
         front.spawn("switches", move |stop| async move { Ok(switches.run(stop).await?) });
+        let labels = self.labels;
+        front.spawn("labels", move |stop| async move { Ok(labels.run(stop).await?) });
         let (files, tftp, library) = (self.tftp.files(), self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
         front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });

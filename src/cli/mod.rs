@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod figures;
 mod interrupt;
+mod label;
 mod mix;
 mod run;
 mod schema;
@@ -42,6 +43,8 @@ enum Command {
     Bootfiles(bootfiles::Verb),
     #[command(subcommand)]
     Switch(switch::Verb),
+    #[command(subcommand)]
+    Label(label::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => backup::restore(args),
         Command::Bootfiles(verb) => bootfiles::run(verb),
         Command::Switch(verb) => switch::run(verb),
+        Command::Label(verb) => label::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

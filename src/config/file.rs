@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 
+use crate::config::printers::WantedPrinter;
 use crate::core::device::Mac;
 use crate::core::slot::{SlotName, Source};
 
@@ -24,6 +25,7 @@ pub struct File {
     pub bus: Bus,
     pub switches: Vec<ManagedSwitch>,
     pub slots: Vec<Slot>,
+    pub printers: Vec<WantedPrinter>,
     pub places: Places,
     pub power: Power,
     pub data: Option<PathBuf>,

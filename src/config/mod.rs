@@ -4,6 +4,7 @@ mod boot;
 mod file;
 mod line;
 mod overrides;
+mod printers;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::core::address::Pool;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::text::is_segment;
-use crate::{bus, dhcp, http, images, netconsole, switches, tftp};
+use crate::{bus, dhcp, http, images, labels, netconsole, switches, tftp};
 
 use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Sparkplug, Switch, Transcode};
 
@@ -38,6 +39,7 @@ pub struct Config {
     pub bus: bus::Settings,
     pub images: images::Settings,
     pub switches: switches::Settings,
+    pub labels: labels::Settings,
     pub events: Events,
     pub data: PathBuf,
 }
@@ -141,6 +143,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         bus: bus(&file, &data)?,
         images: images_of(&file.images),
         switches: line::switches(&file)?,
+        labels: printers::settings(&file)?,
         events: Events { keep: file.events.keep.0, cap_bytes: file.events.cap.0 },
         data,
     })

@@ -1,6 +1,7 @@
 //! What an operator or the ERP asks for: one envelope and one parser behind REST, MQTT and NATS.
 
 mod firmware;
+mod label;
 mod mode;
 mod script;
 mod slot;
@@ -17,6 +18,7 @@ use crate::core::delivery::{EventsDiscard, EventsReplay, StationDrain};
 use crate::core::device::{Mac, Revision, Serial};
 use crate::core::image::Digest;
 use crate::core::job::{ImageAdd, JobName};
+use crate::core::label::ProjectLabel;
 use crate::core::params::read;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
@@ -28,6 +30,7 @@ use crate::core::text::serde_by_text;
 use crate::core::time::Timestamp;
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
+pub use crate::core::command::label::{LabelName, LabelPrint, LabelPut};
 pub use crate::core::command::mode::{is_job, is_read};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
 pub use crate::core::command::slot::{SlotPower, SlotWord};
@@ -207,6 +210,10 @@ pub enum Order {
     ScriptPut(ScriptPut),
     ScriptDelete(ScriptName),
     ScriptList,
+    LabelPut(LabelPut),
+    LabelDelete(LabelName),
+    LabelList,
+    LabelPrint(LabelPrint),
     RulesSet(RulesSet),
     RulesGet,
     RulesTest(RulesTest),
@@ -218,7 +225,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 38] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -245,6 +252,10 @@ pub const NAMES: [&str; 34] = [
     "script.put",
     "script.delete",
     "script.list",
+    "label.put",
+    "label.delete",
+    "label.list",
+    "label.print",
     "rules.set",
     "rules.get",
     "rules.test",
@@ -298,6 +309,9 @@ pub struct ProjectCreate {
     /// What is assigned to a device is written into this file of its boot partition, as JSON.
     #[serde(default)]
     pub data_file: Option<FileName>,
+    /// Labels that are printed for its devices; at most 8.
+    #[serde(default)]
+    pub labels: Vec<ProjectLabel>,
     /// Where the image is written to.
     #[serde(default)]
     pub storage: StoragePath,
@@ -340,6 +354,9 @@ pub struct ProjectUpdate {
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub data_file: Option<Option<FileName>>,
+    /// The whole list.
+    #[serde(default)]
+    pub labels: Option<Vec<ProjectLabel>>,
     /// Where the image is written to.
     #[serde(default)]
     pub storage: Option<StoragePath>,
@@ -588,6 +605,10 @@ impl Order {
             "script.put" => Self::ScriptPut(read(params)?),
             "script.delete" => Self::ScriptDelete(read(params)?),
             "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
+            "label.put" => Self::LabelPut(read(params)?),
+            "label.delete" => Self::LabelDelete(read(params)?),
+            "label.list" => read::<Nothing>(params).map(|_| Self::LabelList)?,
+            "label.print" => Self::LabelPrint(read(params)?),
             "rules.set" => Self::RulesSet(read(params)?),
             "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
             "rules.test" => Self::RulesTest(read(params)?),
@@ -611,6 +632,7 @@ impl Order {
                 | Self::DeviceGet(_)
                 | Self::SlotList
                 | Self::ScriptList
+                | Self::LabelList
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
@@ -628,6 +650,8 @@ impl Order {
                 | Self::ProjectGet(_)
                 | Self::ScriptPut(_)
                 | Self::ScriptDelete(_)
+                | Self::LabelPut(_)
+                | Self::LabelDelete(_)
                 | Self::RulesSet(_)
         )
     }
@@ -647,6 +671,7 @@ impl Order {
             | Self::DeviceUnassign(name) => Some(name.device),
             Self::DeviceAssign(assign) => Some(assign.device),
             Self::RulesTest(test) => Some(test.device),
+            Self::LabelPrint(print) => print.device,
             _ => None,
         }
     }

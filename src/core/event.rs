@@ -11,6 +11,7 @@ use crate::core::command::Actor;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
+use crate::core::label::{Label, LabelId, PrinterName};
 use crate::core::observation::Cache;
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
@@ -18,6 +19,7 @@ use crate::core::rule::Rule;
 use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
+use crate::core::time::Timestamp;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -463,6 +465,75 @@ pub enum Event {
         script: ScriptId,
     },
 
+    /// A template of the site has a text, or another one.
+    #[serde(rename = "label.added")]
+    LabelAdded(Label),
+    /// A template is gone.
+    #[serde(rename = "label.removed")]
+    LabelRemoved {
+        /// Which one.
+        label: LabelId,
+    },
+    /// A label waits for its printer.
+    #[serde(rename = "label.queued")]
+    LabelQueued {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// Of this one label; `label.printed` or `label.failed` names it again.
+        job: u64,
+        /// The template.
+        label: LabelId,
+        /// Of its text.
+        revision: u64,
+        printer: PrinterName,
+        /// It says of itself that it is not the first.
+        reprint: bool,
+        /// The session does not pass without it.
+        required: bool,
+        /// Then it is given up.
+        expires_at: Timestamp,
+        /// Who asked, where it was not the project.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// The printer has taken it.
+    #[serde(rename = "label.printed")]
+    LabelPrinted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// As `label.queued` has named it.
+        job: u64,
+        /// The template.
+        label: LabelId,
+        printer: PrinterName,
+        /// It says of itself that it is not the first.
+        reprint: bool,
+        /// The end of what a command has said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<String>,
+    },
+    /// It will not be printed any more.
+    #[serde(rename = "label.failed")]
+    LabelFailed {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// As `label.queued` has named it; none where it was never queued.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<u64>,
+        /// The template.
+        label: LabelId,
+        /// If one was named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        printer: Option<PrinterName>,
+        /// Why, for programs: `label.expired`, `label.template`, `label.no_printer`, ..
+        code: String,
+        /// Why, for people.
+        detail: String,
+        /// What to do about it, for the operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
+    },
+
     /// The rules that hold from now on, all of them.
     #[serde(rename = "rules.changed")]
     RulesChanged {
@@ -500,7 +571,7 @@ pub enum Event {
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `slot`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `label`, `slot`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -550,6 +621,11 @@ impl Event {
             Self::SlotPowerFailed { .. } => "slot.power.failed",
             Self::ScriptAdded(_) => "script.added",
             Self::ScriptRemoved { .. } => "script.removed",
+            Self::LabelAdded(_) => "label.added",
+            Self::LabelRemoved { .. } => "label.removed",
+            Self::LabelQueued { .. } => "label.queued",
+            Self::LabelPrinted { .. } => "label.printed",
+            Self::LabelFailed { .. } => "label.failed",
             Self::RulesChanged { .. } => "rules.changed",
             Self::CommandCompleted { .. } => "command.completed",
         }
@@ -570,7 +646,10 @@ impl Event {
             | Self::DeviceAuthorized { device, .. }
             | Self::DeviceLocated { device, .. }
             | Self::DeviceAssigned { device, .. }
-            | Self::DeviceUnassigned { device, .. } => Some(device),
+            | Self::DeviceUnassigned { device, .. }
+            | Self::LabelQueued { device, .. }
+            | Self::LabelPrinted { device, .. }
+            | Self::LabelFailed { device, .. } => Some(device),
             _ => None,
         }
     }
@@ -594,6 +673,11 @@ impl Event {
             | Self::ProjectDeactivated { project, .. }
             | Self::ProjectDeleted { project } => ("project", project.to_string()),
             Self::ScriptAdded(Script { id, .. }) | Self::ScriptRemoved { script: id } => ("script", id.to_string()),
+            Self::LabelAdded(Label { id: label, .. })
+            | Self::LabelRemoved { label }
+            | Self::LabelQueued { label, .. }
+            | Self::LabelPrinted { label, .. }
+            | Self::LabelFailed { label, .. } => ("label", label.to_string()),
             Self::SlotQuarantined { slot, .. }
             | Self::SlotReleased { slot, .. }
             | Self::SlotPowerRequested { slot, .. }

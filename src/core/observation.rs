@@ -152,6 +152,17 @@ pub enum Observation {
     Located(Located),
     /// Power of a place was switched, or could not be.
     PowerDone(PowerDone),
+    /// A printer has taken a label.
+    LabelPrinted {
+        job: u64,
+        output: Option<String>,
+    },
+    /// A label that can never be printed.
+    LabelFailed {
+        job: u64,
+        code: String,
+        detail: String,
+    },
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,

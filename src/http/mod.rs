@@ -8,6 +8,7 @@ mod events;
 mod extract;
 mod firmware;
 mod images;
+mod labels;
 pub mod operator;
 mod sendfile;
 mod slots;

@@ -61,6 +61,7 @@ pub fn router(operator: Operator) -> Router {
         .route("/jobs/{id}/cancel", post(images::cancel))
         .merge(uploads::router())
         .merge(slots::router())
+        .merge(crate::http::labels::router())
         .merge(delivery::router())
         .route("/devices", get(devices))
         .route("/devices/{id}", get(device))

@@ -7,6 +7,7 @@ use crate::core::delivery::Drained;
 use crate::core::device::Mac;
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
+use crate::core::label::{Label, LabelId, PrinterName};
 use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
 use crate::core::script::{Script, VariableName, Variables};
@@ -40,6 +41,10 @@ impl OneOf for Script {
     const FIELD: &'static str = "script";
 }
 
+impl OneOf for Label {
+    const FIELD: &'static str = "label";
+}
+
 impl OneOf for JobShown {
     const FIELD: &'static str = "job";
 }
@@ -60,8 +65,22 @@ impl ListOf for Script {
     const FIELD: &'static str = "scripts";
 }
 
+impl ListOf for Label {
+    const FIELD: &'static str = "labels";
+}
+
 impl ListOf for SlotShown {
     const FIELD: &'static str = "slots";
+}
+
+/// What waits for the printer now.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct LabelQueued {
+    /// `label.printed` or `label.failed` names it.
+    job: u64,
+    label: LabelId,
+    printer: PrinterName,
 }
 
 /// What the switch is going to be asked for.

@@ -4,6 +4,7 @@ pub mod delivery;
 pub mod images;
 pub mod inbox;
 pub mod journal;
+pub mod labels;
 pub mod outbox;
 pub mod query;
 pub mod replies;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
@@ -28,6 +29,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migration/005.sql"),
     include_str!("migration/006.sql"),
     include_str!("migration/007.sql"),
+    include_str!("migration/009.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

@@ -10,6 +10,7 @@ mod firewall;
 mod link;
 mod managers;
 mod ports;
+mod printers;
 mod reach;
 mod rights;
 mod rivals;
@@ -38,5 +39,6 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(database::look(&config.data.join("bootline.db")));
     findings.extend(clock::look(Path::new("/run"), &jiff::Timestamp::now()));
     findings.extend(reach::look(&config.bus).await);
+    findings.extend(printers::look(&config.labels).await);
     findings
 }

@@ -11,6 +11,7 @@ mod dhcp;
 mod fact;
 mod firmware;
 mod image;
+mod labels;
 mod replay;
 mod report;
 mod rules;
@@ -33,6 +34,7 @@ use crate::core::floor::conflict::Contests;
 use crate::core::floor::image::Shelf;
 use crate::core::image::{Digest, Image, Keeping};
 use crate::core::job::Job;
+use crate::core::label::Labels;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
@@ -111,6 +113,7 @@ pub struct Floor {
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
     slots: BTreeMap<SlotName, SlotState>,
+    labels: Labels,
     delivery: Delivery,
 }
 
@@ -132,6 +135,7 @@ impl Floor {
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
             slots: BTreeMap::new(),
+            labels: Labels::default(),
             delivery: Delivery::default(),
         }
     }
@@ -240,7 +244,7 @@ impl Floor {
 
     /// What follows from an input, without anything changing yet. A refusal leaves no trace.
     pub fn decide(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
-        self.follows(input, now).map(|decision| self.with_quarantines(decision))
+        self.follows(input, now).map(|decision| self.with_quarantines(self.with_labels(decision, now)))
     }
 
     fn follows(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
@@ -250,6 +254,7 @@ impl Floor {
             Input::Tick => {
                 let mut facts = self.passed_deadlines(now);
                 facts.extend(self.addresses_settled(now));
+                facts.extend(self.labels_expired(now));
                 Ok(Decision::noted(facts))
             }
         }
@@ -308,6 +313,10 @@ impl Floor {
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
             Observation::Located(located) => Ok(Decision::noted(self.located(located))),
             Observation::PowerDone(done) => Ok(Decision::noted(self.power_done(done))),
+            Observation::LabelPrinted { job, output } => Ok(Decision::noted(self.label_printed(*job, output.as_ref()))),
+            Observation::LabelFailed { job, code, detail } => {
+                Ok(Decision::noted(self.label_failed(*job, code, detail)))
+            }
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::SinksNamed { .. }
             | Observation::SinkChanged { .. }
@@ -343,6 +352,7 @@ impl Floor {
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) {
         self.apply_slot_event(event);
+        self.apply_label_event(event, at);
         match event {
             Event::AlarmRaised { code, detail } => {
                 self.alarms.insert(code.clone(), detail.clone());
@@ -386,6 +396,8 @@ impl Floor {
             | Event::ImageRejected { .. }
             | Event::FirmwareRequested { .. }
             | Event::FirmwareRejected { .. }
+            | Event::LabelAdded(_)
+            | Event::LabelRemoved { .. }
             | Event::CommandCompleted { .. } => {}
             _ => self.apply_device_event(event, at),
         }
@@ -461,6 +473,7 @@ impl Floor {
             | Note::Timeline { .. }
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
+            | Note::LabelText { .. }
             | Note::ScriptOutput { .. } => {}
         }
     }

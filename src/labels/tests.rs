@@ -1,0 +1,1 @@
+//! Printers that take, refuse, hang and vanish.
