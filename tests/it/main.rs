@@ -23,6 +23,7 @@ mod fuzz;
 mod http;
 mod images;
 mod journey;
+mod labels;
 mod line;
 mod models;
 mod mqtt;

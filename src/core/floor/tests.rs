@@ -4,6 +4,7 @@ mod boot;
 mod conflict;
 mod delivery;
 mod firmware;
+mod labels;
 mod rules;
 mod scripts;
 mod shelf;
