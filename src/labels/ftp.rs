@@ -48,8 +48,8 @@ pub async fn send(ftp: &Ftp, name: &str, bytes: &[u8]) -> Result<(), Fault> {
 
 impl Control {
     async fn say(&mut self, verb: &str, argument: &str) -> Result<Reply, Fault> {
-        self.stream.get_mut().write_all(format!("{verb} {argument}").trim_end().as_bytes()).await?;
-        self.stream.get_mut().write_all(b"\r\n").await?;
+        let space = if argument.is_empty() { "" } else { " " };
+        self.stream.get_mut().write_all(format!("{verb}{space}{argument}\r\n").as_bytes()).await?;
         self.reply().await
     }
 
