@@ -13,6 +13,7 @@ use crate::core::label::render;
 use crate::core::label::{
     Label, LabelId, LabelJob, Labels, MOST_JOBS, MOST_LABELS, OnUnprinted, PrintOn, PrinterName, ProjectLabel,
 };
+use crate::core::observation::Observation;
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
 use crate::core::slot::SlotName;
@@ -283,8 +284,17 @@ impl Floor {
         self.labels.jobs.values().find(|job| job.required && job.session == Some(session))
     }
 
+    /// What came of a label.
+    pub(super) fn label_observed(&self, observation: &Observation) -> Vec<Fact> {
+        match observation {
+            Observation::LabelPrinted { job, output } => self.label_printed(*job, output.as_ref()),
+            Observation::LabelFailed { job, code, detail } => self.label_failed(*job, code, detail),
+            _ => Vec::new(),
+        }
+    }
+
     /// A printer has taken it. Said of a job that is gone already (it had expired meanwhile), nothing follows.
-    pub(super) fn label_printed(&self, number: u64, output: Option<&String>) -> Vec<Fact> {
+    fn label_printed(&self, number: u64, output: Option<&String>) -> Vec<Fact> {
         let Some(job) = self.labels.jobs.get(&number) else { return Vec::new() };
         let event = Event::LabelPrinted {
             device: self.reference_of(job),
@@ -300,7 +310,7 @@ impl Floor {
     }
 
     /// It can never be printed, or has waited for too long.
-    pub(super) fn label_failed(&self, number: u64, code: &str, detail: &str) -> Vec<Fact> {
+    fn label_failed(&self, number: u64, code: &str, detail: &str) -> Vec<Fact> {
         let Some(job) = self.labels.jobs.get(&number) else { return Vec::new() };
         let wish = Wanted {
             device: self.reference_of(job),

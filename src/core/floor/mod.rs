@@ -262,11 +262,8 @@ impl Floor {
 
     fn observe(&self, observation: &Observation, now: Timestamp) -> Result<Decision, Refusal> {
         match observation {
-            Observation::StationStarted { version } => {
-                Ok(Decision::noted(vec![Event::StationStarted { version: version.clone() }.into()]))
-            }
-            Observation::StationStopping { reason } => {
-                Ok(Decision::noted(vec![Event::StationStopped { reason: reason.clone() }.into()]))
+            Observation::StationStarted { .. } | Observation::StationStopping { .. } => {
+                Ok(Decision::noted(station_told(observation)))
             }
             Observation::Dhcp(ask) => Ok(self.dhcp_asked(ask, now)),
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
@@ -313,9 +310,8 @@ impl Floor {
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
             Observation::Located(located) => Ok(Decision::noted(self.located(located))),
             Observation::PowerDone(done) => Ok(Decision::noted(self.power_done(done))),
-            Observation::LabelPrinted { job, output } => Ok(Decision::noted(self.label_printed(*job, output.as_ref()))),
-            Observation::LabelFailed { job, code, detail } => {
-                Ok(Decision::noted(self.label_failed(*job, code, detail)))
+            Observation::LabelPrinted { .. } | Observation::LabelFailed { .. } => {
+                Ok(Decision::noted(self.label_observed(observation)))
             }
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::SinksNamed { .. }
@@ -476,5 +472,14 @@ impl Floor {
             | Note::LabelText { .. }
             | Note::ScriptOutput { .. } => {}
         }
+    }
+}
+
+/// The agent begins or ends.
+fn station_told(observation: &Observation) -> Vec<Fact> {
+    match observation {
+        Observation::StationStarted { version } => vec![Event::StationStarted { version: version.clone() }.into()],
+        Observation::StationStopping { reason } => vec![Event::StationStopped { reason: reason.clone() }.into()],
+        _ => Vec::new(),
     }
 }
