@@ -10,7 +10,7 @@
 //! 7  app/   simulator/   schema/  bind, start, wait, stop · the device's side of the wire · what is published of the types
 //! 6  config/                     YAML and environment -> a Config that can run
 //! 5  http/                       the device side, the operator side
-//! 4  dhcp/ tftp/ netconsole/ bus/ images/ firmware/ switches/ metrics.rs     adapters: translate, never decide
+//! 4  dhcp/ tftp/ netconsole/ bus/ images/ firmware/ switches/ labels/ metrics.rs     adapters: translate, never decide
 //! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
 //! 2  store/  script/  bootfiles/  paper (SQLite) · pure text (a session -> sh) · a name -> a boot file
 //! 1  core/                       pure: values, decide, apply              telemetry.rs
@@ -33,6 +33,7 @@ mod firmware;
 pub mod fuzz;
 mod http;
 mod images;
+mod labels;
 mod ledger;
 mod metrics;
 mod netconsole;

@@ -4,6 +4,7 @@ mod backup;
 pub mod check;
 mod files;
 mod journal_log;
+pub mod label_test;
 mod lock;
 mod restore;
 mod service;
@@ -32,6 +33,7 @@ use crate::http::auth::Gate;
 use crate::http::local::Door;
 use crate::http::{self, Listener};
 use crate::images::Images;
+use crate::labels::Labels;
 use crate::ledger::{Clock, Keeper, Ledger, Retention};
 use crate::metrics::Metrics;
 use crate::netconsole::Netconsole;
@@ -58,6 +60,7 @@ pub struct Agent {
     tftp: Tftp,
     netconsole: Option<Netconsole>,
     switches: Switches,
+    labels: Labels,
     devices: Listener,
     /// Nothing where devices and operators share one.
     operators: Option<Listener>,
@@ -112,6 +115,7 @@ impl Agent {
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
         let switches = Switches::new(config.switches, ledger.clone());
+        let labels = Labels::new(config.labels, ledger.clone());
         let (devices, operators) = listeners(&config.http, &images).await?;
         let door = door(&config.data);
         let gate = Gate::new(ledger.clone(), config.http.access.clone());
@@ -130,6 +134,7 @@ impl Agent {
             tftp,
             netconsole,
             switches,
+            labels,
             devices,
             operators,
             door,
@@ -212,6 +217,8 @@ impl Agent {
         }
         let switches = self.switches;
         front.spawn("switches", move |stop| async move { Ok(switches.run(stop).await?) });
+        let labels = self.labels;
+        front.spawn("labels", move |stop| async move { Ok(labels.run(stop).await?) });
         let (files, tftp, library) = (self.tftp.files(), self.tftp, images.clone());
         front.spawn("tftp", move |stop| async move { Ok(tftp.run(stop).await?) });
         front.spawn("images", move |stop| async move { Ok(library.run(stop).await?) });

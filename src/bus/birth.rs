@@ -14,7 +14,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::{Identity, Ledger};
 
 /// The events of this version, without namespace and version.
-const EVENTS: [&str; 42] = [
+const EVENTS: [&str; 47] = [
     "station.started",
     "station.stopped",
     "station.alarm.raised",
@@ -55,6 +55,11 @@ const EVENTS: [&str; 42] = [
     "slot.power.failed",
     "script.added",
     "script.removed",
+    "label.added",
+    "label.removed",
+    "label.queued",
+    "label.printed",
+    "label.failed",
     "rules.changed",
     "command.completed",
 ];

@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod figures;
 mod interrupt;
+mod label;
 mod mix;
 mod paper;
 mod remote;
@@ -67,6 +68,8 @@ enum Command {
     /// The manual page, for man(1)
     #[command(after_help = "Example:\n  bootline man > /usr/share/man/man1/bootline.1")]
     Man,
+    #[command(subcommand)]
+    Label(label::Verb),
     #[command(hide = true)]
     Cage(cage::Args),
 }
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Ready(args) => remote::ready(&args),
         Command::Completions(args) => paper::completions(&args, Cli::command()),
         Command::Man => paper::man(Cli::command()),
+        Command::Label(verb) => label::run(verb),
         Command::Cage(args) => cage::run(&args),
     }
 }

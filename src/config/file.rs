@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::config::file::line::{ManagedSwitch, Places, Power, Slot};
 use crate::config::http::{Local, Networks, Tls};
 use crate::config::legacy::CmProvisionServer;
+use crate::config::printers::WantedPrinter;
 use crate::core::device::Mac;
 use crate::core::role::Role;
 
@@ -29,6 +30,7 @@ pub struct File {
     pub bus: Bus,
     pub switches: Vec<ManagedSwitch>,
     pub slots: Vec<Slot>,
+    pub printers: Vec<WantedPrinter>,
     pub places: Places,
     pub power: Power,
     pub data: Option<PathBuf>,

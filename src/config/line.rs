@@ -142,5 +142,6 @@ pub fn line(file: &File) -> Result<Line, ConfigError> {
         made: file.places.made,
         powered,
         quarantine_after: file.places.quarantine_after,
+        printers: crate::config::printers::queues(file)?,
     })
 }

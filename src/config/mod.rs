@@ -6,6 +6,7 @@ mod http;
 mod legacy;
 mod line;
 mod overrides;
+mod printers;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use crate::core::floor::{Deadlines, Settings};
 use crate::core::role::Role;
 use crate::core::text::is_segment;
 use crate::http::{Listeners, Settings as HttpSettings};
-use crate::{bus, dhcp, images, netconsole, switches, tftp};
+use crate::{bus, dhcp, images, labels, netconsole, switches, tftp};
 
 use crate::config::file::{File, Mode, Mqtt, Nats, Prefixed, Serve, Sparkplug, Switch, Transcode};
 
@@ -44,6 +45,7 @@ pub struct Config {
     pub bus_role: Role,
     pub images: images::Settings,
     pub switches: switches::Settings,
+    pub labels: labels::Settings,
     pub events: Events,
     pub data: PathBuf,
     /// What runs, but not as it was written.
@@ -158,6 +160,7 @@ fn checked(file: File) -> Result<Config, ConfigError> {
         bus_role: file.bus.role,
         images: images_of(&file.images),
         switches: line::switches(&file)?,
+        labels: printers::settings(&file)?,
         events: Events { keep: file.events.keep.0, cap_bytes: file.events.cap.0 },
         data,
         warnings,

@@ -30,6 +30,14 @@ pub fn advice(code: &str) -> Option<&'static str> {
         "firmware.write" | "firmware.mismatch" | "firmware.timeout" => {
             "Do not cut the power before you have read the detail: if the old EEPROM is not restored, the module needs rpiboot."
         }
+        "label.failed" | "label.expired" => {
+            "Look at the printer (power, paper, network), then print the label with label.print or start the module again."
+        }
+        "label.template" => "Correct the template, or give the device the variable that it prints; then label.print.",
+        "label.no_printer" => {
+            "Name a printer in the project or the slot, and have it in printers of the configuration."
+        }
+        "label.queue_full" => "Look at the printer; when it prints again, print what is missing with label.print.",
         "write.download" => "Check cable, switch port and the load of the network, and power the module again.",
         "write.decode" => {
             "The image arrived damaged; try again, and if it fails on several modules upload the image again."

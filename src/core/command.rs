@@ -2,6 +2,7 @@
 
 mod firmware;
 mod identify;
+mod label;
 mod mode;
 mod project;
 mod script;
@@ -30,6 +31,7 @@ use crate::core::token::{TokenCreate, TokenRevoke};
 
 pub use crate::core::command::firmware::{FirmwareAdd, FirmwareName, FirmwareWish};
 pub use crate::core::command::identify::DeviceIdentify;
+pub use crate::core::command::label::{LabelName, LabelPrint, LabelPut};
 pub use crate::core::command::mode::{is_job, is_read};
 pub use crate::core::command::project::{ImageRef, ProjectCreate, ProjectUpdate, SizedImageRef};
 pub use crate::core::command::script::{DeviceAssign, ScriptName, ScriptPut};
@@ -238,6 +240,10 @@ pub enum Order {
     ScriptPut(ScriptPut),
     ScriptDelete(ScriptName),
     ScriptList,
+    LabelPut(LabelPut),
+    LabelDelete(LabelName),
+    LabelList,
+    LabelPrint(LabelPrint),
     RulesSet(RulesSet),
     RulesGet,
     RulesTest(RulesTest),
@@ -252,7 +258,7 @@ pub enum Order {
 }
 
 /// The commands of this version, as `state/info` announces them.
-pub const NAMES: [&str; 38] = [
+pub const NAMES: [&str; 42] = [
     "project.create",
     "project.update",
     "project.activate",
@@ -280,6 +286,10 @@ pub const NAMES: [&str; 38] = [
     "script.put",
     "script.delete",
     "script.list",
+    "label.put",
+    "label.delete",
+    "label.list",
+    "label.print",
     "rules.set",
     "rules.get",
     "rules.test",
@@ -504,6 +514,10 @@ impl Order {
             "script.put" => Self::ScriptPut(read(params)?),
             "script.delete" => Self::ScriptDelete(read(params)?),
             "script.list" => read::<Nothing>(params).map(|_| Self::ScriptList)?,
+            "label.put" => Self::LabelPut(read(params)?),
+            "label.delete" => Self::LabelDelete(read(params)?),
+            "label.list" => read::<Nothing>(params).map(|_| Self::LabelList)?,
+            "label.print" => Self::LabelPrint(read(params)?),
             "rules.set" => Self::RulesSet(read(params)?),
             "rules.get" => read::<Nothing>(params).map(|_| Self::RulesGet)?,
             "rules.test" => Self::RulesTest(read(params)?),
@@ -530,6 +544,7 @@ impl Order {
                 | Self::DeviceGet(_)
                 | Self::SlotList
                 | Self::ScriptList
+                | Self::LabelList
                 | Self::RulesGet
                 | Self::RulesTest(_)
                 | Self::StationInfo
@@ -548,6 +563,8 @@ impl Order {
                 | Self::ProjectGet(_)
                 | Self::ScriptPut(_)
                 | Self::ScriptDelete(_)
+                | Self::LabelPut(_)
+                | Self::LabelDelete(_)
                 | Self::RulesSet(_)
         )
     }
@@ -568,6 +585,7 @@ impl Order {
             Self::DeviceAssign(assign) => Some(assign.device),
             Self::DeviceIdentify(wanted) => Some(wanted.device),
             Self::RulesTest(test) => Some(test.device),
+            Self::LabelPrint(print) => print.device,
             _ => None,
         }
     }

@@ -13,6 +13,7 @@ use crate::core::command::Actor;
 use crate::core::device::{Facts, Mac, Revision, Serial, Serial8};
 use crate::core::firmware::{Firmware, FirmwareSeen};
 use crate::core::image::{Digest, Image};
+use crate::core::label::{Label, LabelId, PrinterName};
 use crate::core::observation::{Cache, Vitals};
 use crate::core::plan::{Plan, SessionId};
 use crate::core::project::{Project, ProjectId};
@@ -20,6 +21,7 @@ use crate::core::rule::Rule;
 use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
+use crate::core::time::Timestamp;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -467,6 +469,75 @@ pub enum Event {
     ScriptRemoved {
         /// Which one.
         script: ScriptId,
+    },
+
+    /// A template of the site has a text, or another one.
+    #[serde(rename = "label.added")]
+    LabelAdded(Label),
+    /// A template is gone.
+    #[serde(rename = "label.removed")]
+    LabelRemoved {
+        /// Which one.
+        label: LabelId,
+    },
+    /// A label waits for its printer.
+    #[serde(rename = "label.queued")]
+    LabelQueued {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// Of this one label; `label.printed` or `label.failed` names it again.
+        job: u64,
+        /// The template.
+        label: LabelId,
+        /// Of its text.
+        revision: u64,
+        printer: PrinterName,
+        /// It says of itself that it is not the first.
+        reprint: bool,
+        /// The session does not pass without it.
+        required: bool,
+        /// Then it is given up.
+        expires_at: Timestamp,
+        /// Who asked, where it was not the project.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// The printer has taken it.
+    #[serde(rename = "label.printed")]
+    LabelPrinted {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// As `label.queued` has named it.
+        job: u64,
+        /// The template.
+        label: LabelId,
+        printer: PrinterName,
+        /// It says of itself that it is not the first.
+        reprint: bool,
+        /// The end of what a command has said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<String>,
+    },
+    /// It will not be printed any more.
+    #[serde(rename = "label.failed")]
+    LabelFailed {
+        #[serde(flatten)]
+        device: DeviceRef,
+        /// As `label.queued` has named it; none where it was never queued.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        job: Option<u64>,
+        /// The template.
+        label: LabelId,
+        /// If one was named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        printer: Option<PrinterName>,
+        /// Why, for programs: `label.expired`, `label.template`, `label.no_printer`, ..
+        code: String,
+        /// Why, for people.
+        detail: String,
+        /// What to do about it, for the operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        advice: Option<String>,
     },
 
     /// The rules that hold from now on, all of them.

@@ -11,6 +11,7 @@ use crate::core::device::{Mac, Revision, Serial, Serial8};
 use crate::core::firmware::BoardKind;
 use crate::core::image::Digest;
 use crate::core::job::ImageUrl;
+use crate::core::label::{LabelId, PrinterName};
 use crate::core::plan::{SessionId, StoragePath};
 use crate::core::project::{ConfigLines, Gpio, ProjectId};
 use crate::core::rule::{CircuitPattern, JumperPattern, MacPattern, Model, RevisionPattern, SerialPattern};
@@ -123,6 +124,16 @@ forms! {
         written: "^[a-z0-9-]{1,64}$",
         says: "Id of a script, made from the letters and digits of its name.",
         example: "print-label",
+    }
+    LabelId {
+        written: "^[a-z0-9-]{1,64}$",
+        says: "Id of a label, made from the letters and digits of its name.",
+        example: "type-plate",
+    }
+    PrinterName {
+        written: "^[A-Za-z0-9_-]{1,64}$",
+        says: "Name of a printer, as the configuration says it.",
+        example: "zebra-1",
     }
     VariableName {
         written: "^[A-Z][A-Z0-9_]{0,63}$",

@@ -15,6 +15,7 @@ pub mod form;
 mod forms;
 pub mod image;
 pub mod job;
+pub mod label;
 pub mod observation;
 pub mod params;
 pub mod plan;

@@ -157,6 +157,17 @@ pub enum Observation {
     TokensUsed(Vec<(TokenName, Timestamp)>),
     /// Something was asked for that is no command, such as an upload.
     Done(Deed),
+    /// A printer has taken a label.
+    LabelPrinted {
+        job: u64,
+        output: Option<String>,
+    },
+    /// A label that can never be printed.
+    LabelFailed {
+        job: u64,
+        code: String,
+        detail: String,
+    },
     /// A follower has dealt with the journal up to here: its cursor.
     Delivered {
         sink: String,

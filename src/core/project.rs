@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::firmware::Recipe;
 use crate::core::image::Digest;
+use crate::core::label::ProjectLabel;
 use crate::core::plan::StoragePath;
 use crate::core::script::{FileName, Scripts};
 use crate::core::text::{is_slug, serde_by_text, slug};
@@ -175,6 +176,9 @@ pub struct Project {
     /// What was assigned to a device is written into this file of its boot partition, as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_file: Option<FileName>,
+    /// Labels that are printed for its devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<ProjectLabel>,
     /// Where the image is written to.
     #[serde(default)]
     pub storage: StoragePath,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 
 use crate::core::delivery::Drained;
 use crate::core::device::Mac;
+use crate::core::label::{LabelId, PrinterName};
 use crate::core::plan::{SessionId, StepName};
 use crate::core::project::ProjectId;
 use crate::core::script::{VariableName, Variables};
@@ -11,6 +12,16 @@ use crate::core::session::Outcome;
 use crate::core::shown::{DeviceShown, SessionShown};
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
 use crate::core::time::Timestamp;
+
+/// What waits for the printer now.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is there for the schema")]
+pub struct LabelQueued {
+    /// `label.printed` or `label.failed` names it.
+    job: u64,
+    label: LabelId,
+    printer: PrinterName,
+}
 
 /// What the switch is going to be asked for.
 #[derive(JsonSchema)]

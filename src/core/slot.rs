@@ -7,6 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::core::label::Printers;
 use crate::core::text::{is_segment, serde_by_text};
 
 /// The name of a place: `[A-Za-z0-9_-]{1,64}`.
@@ -102,6 +103,7 @@ pub struct Line {
     pub powered: BTreeSet<String>,
     /// So many attempts in a row that did not pass close a slot.
     pub quarantine_after: Option<u32>,
+    pub printers: Printers,
 }
 
 impl Default for Line {
@@ -112,6 +114,7 @@ impl Default for Line {
             made: true,
             powered: BTreeSet::new(),
             quarantine_after: None,
+            printers: Printers::new(),
         }
     }
 }

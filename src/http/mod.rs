@@ -11,6 +11,7 @@ mod extract;
 mod firmware;
 mod history;
 mod images;
+mod labels;
 mod legacy;
 pub mod local;
 mod openapi;

@@ -14,7 +14,9 @@ use crate::core::shown::{RulesTested, StationShown};
 use crate::http::extract::Limit;
 use crate::http::openapi::{Api, Call, Told};
 use crate::http::operator::{self, Alarm, AnyRequest, DeviceWithHistory, Operator, ScriptWithText};
-use crate::http::{auth, delivery, events, firmware, history, images, slots, stats, telemetry, tokens, uploads};
+use crate::http::{
+    auth, delivery, events, firmware, history, images, labels, slots, stats, telemetry, tokens, uploads,
+};
 
 const KEY: &str = "Idempotency-Key";
 const KEY_SAYS: &str =
@@ -171,7 +173,7 @@ fn rule_routes(api: Api<Operator>) -> Api<Operator> {
 fn shelf_routes(api: Api<Operator>) -> Api<Operator> {
     let api = images::routes(api);
     let api = firmware::routes(api);
-    uploads::routes(api)
+    labels::routes(uploads::routes(api))
 }
 
 fn device_routes(api: Api<Operator>) -> Api<Operator> {

@@ -14,6 +14,7 @@ use crate::core::firmware::Firmware;
 use crate::core::floor::Device;
 use crate::core::image::{Digest, Image, Keeping, ZeroMap};
 use crate::core::job::Job;
+use crate::core::label::{Label, LabelId, LabelJob};
 use crate::core::plan::SessionId;
 use crate::core::project::Project;
 use crate::core::script::{Script, ScriptId};
@@ -23,7 +24,7 @@ use crate::core::timeline::Moment;
 use crate::core::token::AccessToken;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 use crate::store::{
-    StoreError, delivery, images, open_reader, outbox, query, replies, scripts, stats, tables, timeline, tokens,
+    StoreError, delivery, images, labels, open_reader, outbox, query, replies, scripts, stats, tables, timeline, tokens,
 };
 
 pub use crate::store::delivery::DeadLetter;
@@ -221,6 +222,40 @@ impl Ledger {
 
     pub async fn scripts(&self) -> Result<Vec<Script>, SubmitError> {
         self.readers.ask(scripts::all).await
+    }
+
+    pub async fn labels(&self) -> Result<Vec<Label>, SubmitError> {
+        self.readers.ask(labels::all).await
+    }
+
+    /// The text of a label as it was at a revision.
+    pub async fn label_text(&self, id: LabelId, revision: u64) -> Result<Option<String>, SubmitError> {
+        self.readers.ask(move |connection| labels::text(connection, &id, revision)).await
+    }
+
+    /// Labels that wait for their printers, in the order in which they were queued.
+    pub async fn label_jobs(&self) -> Result<Vec<LabelJob>, SubmitError> {
+        self.readers.ask(labels::jobs).await
+    }
+
+    /// A device and one of its sessions: the one that is named, else the newest.
+    pub async fn device_and_session(
+        &self,
+        mac: Mac,
+        session: Option<SessionId>,
+    ) -> Result<(Option<Device>, Option<Session>), SubmitError> {
+        self.readers
+            .ask(move |connection| {
+                let session = match session {
+                    Some(id) => tables::session(connection, id)?,
+                    None => {
+                        let newest = "WHERE mac = ?1 ORDER BY id DESC LIMIT 1";
+                        tables::sessions(connection, newest, [mac.to_string()])?.pop()
+                    }
+                };
+                Ok((tables::device(connection, mac)?, session))
+            })
+            .await
     }
 
     /// What the scripts of a session have printed.

@@ -11,11 +11,12 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::core::command::{Command, Order, Reply};
+use crate::core::command::{Command, LabelPrint, Order, Reply};
 use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
 use crate::core::floor::{Fact, Floor, Note};
 use crate::core::job::Job as LongJob;
+use crate::core::label::LabelId;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
@@ -27,7 +28,7 @@ use crate::ledger::cloudevent::{self, Cause};
 use crate::ledger::recent::Recent;
 use crate::ledger::{Clock, Identity, Receipt, Recorded, SubmitError, Tenants, crash_point};
 use crate::store::inbox::{self, Answered};
-use crate::store::{StoreError, delivery, journal, replies, scripts, tables};
+use crate::store::{StoreError, delivery, journal, labels, replies, scripts, tables};
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
@@ -78,6 +79,8 @@ struct Draft {
     /// A replay.
     replays: bool,
     scripts: BTreeSet<ScriptId>,
+    labels: BTreeSet<LabelId>,
+    label_jobs: BTreeSet<u64>,
     /// Commands of this batch, so that a repeat within it is seen too.
     answered: HashMap<String, Answered>,
     kept: Vec<(Command, Answered)>,
@@ -104,6 +107,8 @@ impl Draft {
         self.slots |= touched.slots;
         self.drained |= touched.drained;
         self.scripts.extend(touched.script);
+        self.labels.extend(touched.label);
+        self.label_jobs.extend(touched.label_job);
         if let Fact::Note(note) = fact {
             self.delivery |= is_delivery(note);
             self.replays |= matches!(note, Note::Job(job) if job.replay.is_some());
@@ -353,6 +358,7 @@ impl Writer {
         for id in &draft.scripts {
             scripts::save(&transaction, id, self.floor.script(id))?;
         }
+        labels::save_all(&transaction, self.floor.labels(), &draft.labels, &draft.label_jobs)?;
         if draft.rules {
             tables::save_rules(&transaction, self.floor.rules())?;
         }
@@ -505,10 +511,36 @@ impl Writer {
                 if matches!(command.order, Order::EventsReplay(_)) {
                     self.floor.learn_oldest_at(journal::oldest_at(&self.connection)?);
                 }
+                if let Order::LabelPrint(print) = &command.order {
+                    self.warm_label(print)?;
+                }
                 command.order.device().map_or(Ok(()), |mac| self.warm_device(mac))
             }
-            Input::Observed(_) | Input::Tick => Ok(()),
+            Input::Observed(Observation::LabelPrinted { job, .. } | Observation::LabelFailed { job, .. }) => {
+                self.warm_label_job(*job)
+            }
+            Input::Tick => {
+                let now = self.clock.now();
+                let late = self.floor.labels().jobs.values().filter(|job| job.expires_at <= now).map(|job| job.job);
+                late.collect::<Vec<_>>().into_iter().try_for_each(|job| self.warm_label_job(job))
+            }
+            Input::Observed(_) => Ok(()),
         }
+    }
+
+    /// Of a device its newest session is meant, which may have ended long ago.
+    fn warm_label(&mut self, wanted: &LabelPrint) -> Result<(), StoreError> {
+        if let Some(session) = wanted.session {
+            return self.warm_session(session);
+        }
+        Ok(())
+    }
+
+    fn warm_label_job(&mut self, job: u64) -> Result<(), StoreError> {
+        let Some(job) = self.floor.labels().jobs.get(&job) else { return Ok(()) };
+        let (mac, session) = (job.mac, job.session);
+        self.warm_device(mac)?;
+        session.map_or(Ok(()), |session| self.warm_session(session))
     }
 
     fn warm_device(&mut self, mac: Mac) -> Result<(), StoreError> {

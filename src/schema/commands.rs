@@ -4,18 +4,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::core::command::{
-    DeviceAssign, DeviceIdentify, DeviceName, FirmwareAdd, FirmwareName, ImageName, NAMES, Nothing, ProjectCreate,
-    ProjectName, ProjectUpdate, Reply, Request, RulesSet, RulesTest, ScriptName, ScriptPut, SlotPower, SlotWord,
+    DeviceAssign, DeviceIdentify, DeviceName, FirmwareAdd, FirmwareName, ImageName, LabelName, LabelPrint, LabelPut,
+    NAMES, Nothing, ProjectCreate, ProjectName, ProjectUpdate, Reply, Request, RulesSet, RulesTest, ScriptName,
+    ScriptPut, SlotPower, SlotWord,
 };
 use crate::core::delivery::{EventsDiscard, EventsReplay, StationDrain};
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
 use crate::core::job::{ImageAdd, JobName};
+use crate::core::label::Label;
 use crate::core::project::Project;
 use crate::core::reply::Problem;
 use crate::core::results::{
-    Aborted, Assigned, Authorized, Discarded, FirmwareRequested, Identified, NowDrained, OneDevice, PowerAsked,
-    Resumed, Unassigned,
+    Aborted, Assigned, Authorized, Discarded, FirmwareRequested, Identified, LabelQueued, NowDrained, OneDevice,
+    PowerAsked, Resumed, Unassigned,
 };
 use crate::core::rule::Rules;
 use crate::core::script::Script;
@@ -158,6 +160,20 @@ pub const ROWS: &[Row] = &[
         one::<Script>,
     ),
     row("script.list", "Shows all scripts without their texts.", of::<Nothing>, list::<Script>),
+    row("label.put", "Makes a label, or gives it another text.", of::<LabelPut>, one::<Label>),
+    row(
+        "label.delete",
+        "Deletes a label that no project uses and that does not wait for a printer.",
+        of::<LabelName>,
+        one::<Label>,
+    ),
+    row("label.list", "Shows all labels without their texts.", of::<Nothing>, list::<Label>),
+    row(
+        "label.print",
+        "Queues a label of a device for its printer; then `label.printed` or `label.failed` is said.",
+        of::<LabelPrint>,
+        of::<LabelQueued>,
+    ),
     row(
         "rules.set",
         "Sets all rules at once: what was there before goes. Take `if_match`.",

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 
 use crate::core::firmware::Firmware;
 use crate::core::image::Image;
+use crate::core::label::Label;
 use crate::core::project::Project;
 use crate::core::script::Script;
 use crate::core::shown::{JobShown, ListedImage, SlotShown};
@@ -35,6 +36,10 @@ impl OneOf for Script {
     const FIELD: &'static str = "script";
 }
 
+impl OneOf for Label {
+    const FIELD: &'static str = "label";
+}
+
 impl OneOf for JobShown {
     const FIELD: &'static str = "job";
 }
@@ -61,6 +66,10 @@ impl OneOf for TokenShown {
 
 impl ListOf for TokenShown {
     const FIELD: &'static str = "tokens";
+}
+
+impl ListOf for Label {
+    const FIELD: &'static str = "labels";
 }
 
 impl ListOf for SlotShown {

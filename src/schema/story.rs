@@ -59,7 +59,12 @@ impl Story {
             },
             max_attempts: 3,
             deadlines: Deadlines::default(),
-            line: Line { powered: BTreeSet::from(["sw1".to_owned()]), quarantine_after: Some(2), ..Line::default() },
+            line: Line {
+                powered: BTreeSet::from(["sw1".to_owned()]),
+                quarantine_after: Some(2),
+                printers: day::printers(),
+                ..Line::default()
+            },
         };
         let identity = Identity {
             station: settings.station.clone(),

@@ -4,6 +4,7 @@ pub mod delivery;
 pub mod images;
 pub mod inbox;
 pub mod journal;
+pub mod labels;
 pub mod outbox;
 pub mod query;
 pub mod replies;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
@@ -32,6 +33,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("migration/007.sql"),
     include_str!("migration/008.sql"),
     include_str!("migration/009.sql"),
+    include_str!("migration/010.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

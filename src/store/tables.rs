@@ -20,7 +20,7 @@ use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, delivery, images as image_rows, outbox, replies, scripts, timeline, tokens};
+use crate::store::{StoreError, delivery, images as image_rows, labels, outbox, replies, scripts, timeline, tokens};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -48,6 +48,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     for token in tokens::all(connection)? {
         floor.learn_token(token);
     }
+    labels::load(connection, &mut floor)?;
     image_rows::load(connection, &mut floor)?;
     load_addresses(connection, &mut floor)?;
     let mut alarms = connection.prepare("SELECT code, detail FROM alarm")?;
@@ -417,6 +418,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             Ok(())
         }
         Note::ScriptText { script, revision, text } => scripts::save_text(connection, script, *revision, text),
+        Note::LabelText { label, revision, text } => labels::save_text(connection, label, *revision, text),
         Note::ScriptOutput { session, script, text, truncated } => {
             scripts::save_output(connection, *session, script, (text, *truncated), at)
         }

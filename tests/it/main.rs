@@ -27,6 +27,7 @@ mod fuzz;
 mod http;
 mod images;
 mod journey;
+mod labels;
 mod legacy;
 mod line;
 mod listeners;

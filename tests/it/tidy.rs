@@ -19,10 +19,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tftp", &["core", "ledger", "bootfiles"]),
     ("netconsole", &["core", "ledger"]),
     ("switches", &["core", "ledger"]),
+    ("labels", &["core", "ledger"]),
     ("bus", &["core", "ledger"]),
     ("metrics", &["core", "ledger"]),
     ("http", &["core", "ledger", "bootfiles", "images", "firmware", "script", "metrics"]),
-    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "switches", "http", "bus"]),
+    ("config", &["core", "dhcp", "tftp", "netconsole", "images", "switches", "labels", "http", "bus"]),
     // Of dhcp and tftp only the pure files, see PURE.
     ("simulator", &["core", "dhcp", "tftp"]),
     (
@@ -39,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tftp",
             "netconsole",
             "switches",
+            "labels",
             "bus",
             "metrics",
             "http",

@@ -85,11 +85,16 @@ impl Traffic<'_> {
         self.ask("script.put", &json!({"name": "Old", "text": "true"}));
         self.ask("script.delete", &json!({"script": "old"}));
         self.ask("script.list", &json!({}));
+        self.ask("label.put", &json!({"name": "Plate", "text": "{{ device.mac }}"}));
+        self.ask("label.put", &json!({"name": "Broken", "text": "{{ variables.NOT_THERE }}"}));
+        self.ask("label.put", &json!({"name": "Old", "text": "old"}));
+        self.ask("label.delete", &json!({"label": "old"}));
+        self.ask("label.list", &json!({}));
         let flashing = json!({"image": "a.bin", "allow_revisions": []});
         let more = json!({
             "name": "Main", "image": "first.img", "sizes": [{"up_to_bytes": 100, "image": "second.img"}],
             "scripts": {"preinstall": ["check"]}, "status_led": {"gpio": 4}, "data_file": "device.json",
-            "boot": {"config_txt": "a=1"},
+            "boot": {"config_txt": "a=1"}, "labels": [{"label": "plate", "on": "preinstall", "printer": "p"}],
         });
         self.ask("project.create", &more);
         let mut second = more.clone();
@@ -149,6 +154,9 @@ impl Traffic<'_> {
         first.report(&orders, &format!("step=verify&state=completed&bytes=4096&sha256={sum}&cache=dropped")).unwrap();
         assert_eq!(first.report(&orders, "state=finished").unwrap().status, 200);
 
+        for label in ["plate", "broken"] {
+            self.ask("label.print", &json!({"label": label, "device": first.mac, "printer": "p", "reprint": true}));
+        }
         assert!(first.ask(4096).unwrap().text().contains("device.authorize"));
         self.ask("device.authorize", &json!({"device": first.mac}));
         first.ask(4096).unwrap();
@@ -175,6 +183,15 @@ impl Traffic<'_> {
     fn repeat(&mut self) {
         while self.agent.get("/api/v1/sinks/mqtt").json()["sink"]["backlog"] != 0 {}
         self.ask("events.replay", &json!({"from": 1, "to": 3}));
+    }
+
+    /// What a printer does comes beside everything else.
+    fn await_labels(&self) {
+        let end = std::time::Instant::now() + PATIENCE;
+        let told = |name: &str| self.agent.events().iter().any(|event| event["type"] == name);
+        while !["io.bootline.label.printed.v1", "io.bootline.label.failed.v1"].iter().all(|name| told(name)) {
+            assert!(std::time::Instant::now() < end, "no label was printed, or none failed");
+        }
     }
 
     fn clear(&mut self) {
@@ -241,7 +258,10 @@ fn rr(port: u16, body: &str) -> Value {
 async fn all_that_the_station_says_is_published_and_all_that_is_published_is_said() {
     let broker = Mosquitto::start();
     let subscriber = broker.subscribe("bootline/v1/#");
-    let mut agent = TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port));
+    let mut agent = TestAgent::start(&format!(
+        "{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}\nprinters: [{{name: p, command: ['true']}}]",
+        broker.port
+    ));
     let contract = Contract::get();
     let mut traffic = Traffic { agent: &agent, asked: BTreeSet::new() };
     traffic.stock();
@@ -249,6 +269,7 @@ async fn all_that_the_station_says_is_published_and_all_that_is_published_is_sai
     traffic.boot();
     traffic.repeat();
     traffic.clear();
+    traffic.await_labels();
     let asked = traffic.asked;
     let unasked = contract.commands().into_iter().filter(|name| !asked.contains(*name) && !UNASKED.contains(name));
     let unasked: Vec<&str> = unasked.collect();

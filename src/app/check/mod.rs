@@ -10,6 +10,7 @@ mod firewall;
 mod link;
 mod managers;
 mod ports;
+mod printers;
 mod reach;
 mod rights;
 mod rivals;
@@ -39,9 +40,11 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(disk::look(&config.data));
     findings.extend(database::look(&config.data.join("bootline.db")));
     findings.extend(clock::look(Path::new("/run"), &jiff::Timestamp::now()));
-    let (buses, switches) = tokio::join!(reach::look(config), switches::look(&config.switches));
+    let (buses, switches, printers) =
+        tokio::join!(reach::look(config), switches::look(&config.switches), printers::look(&config.labels));
     findings.extend(buses);
     findings.extend(switches);
+    findings.extend(printers);
     findings
 }
 

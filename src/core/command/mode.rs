@@ -6,7 +6,7 @@ pub fn is_read(name: &str) -> bool {
 }
 
 /// As `Order::reads_only` has them.
-const READS: [&str; 11] = [
+const READS: [&str; 12] = [
     "project.get",
     "project.list",
     "image.list",
@@ -14,6 +14,7 @@ const READS: [&str; 11] = [
     "device.get",
     "slot.list",
     "script.list",
+    "label.list",
     "rules.get",
     "rules.test",
     "station.info",

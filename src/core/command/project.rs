@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::command::FirmwareWish;
 use crate::core::image::Digest;
+use crate::core::label::ProjectLabel;
 use crate::core::plan::StoragePath;
 use crate::core::project::{Again, Boot, ProjectId, StatusLed};
 use crate::core::script::{FileName, Scripts};
@@ -54,6 +55,9 @@ pub struct ProjectCreate {
     /// What is assigned to a device is written into this file of its boot partition, as JSON.
     #[serde(default)]
     pub data_file: Option<FileName>,
+    /// Labels that are printed for its devices; at most 8.
+    #[serde(default)]
+    pub labels: Vec<ProjectLabel>,
     /// Where the image is written to.
     #[serde(default)]
     pub storage: StoragePath,
@@ -96,6 +100,9 @@ pub struct ProjectUpdate {
     /// `null` takes it away.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub data_file: Option<Option<FileName>>,
+    /// The whole list.
+    #[serde(default)]
+    pub labels: Option<Vec<ProjectLabel>>,
     /// Where the image is written to.
     #[serde(default)]
     pub storage: Option<StoragePath>,

@@ -1,12 +1,13 @@
 //! What an event is called, which device it is about, and where it goes.
 
 use crate::core::event::{DeviceRef, Event};
+use crate::core::label::Label;
 use crate::core::script::Script;
 
 /// What the topic and the subject of an event are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `slot`, `station`, `command`.
+    /// `device`, `project`, `image`, `firmware`, `rule`, `script`, `label`, `slot`, `station`, `command`.
     pub kind: &'static str,
     /// Matches `[A-Za-z0-9_-]{1,64}`.
     pub id: String,
@@ -56,6 +57,11 @@ impl Event {
             Self::SlotPowerFailed { .. } => "slot.power.failed",
             Self::ScriptAdded(_) => "script.added",
             Self::ScriptRemoved { .. } => "script.removed",
+            Self::LabelAdded(_) => "label.added",
+            Self::LabelRemoved { .. } => "label.removed",
+            Self::LabelQueued { .. } => "label.queued",
+            Self::LabelPrinted { .. } => "label.printed",
+            Self::LabelFailed { .. } => "label.failed",
             Self::RulesChanged { .. } => "rules.changed",
             Self::CommandCompleted { .. } => "command.completed",
         }
@@ -76,7 +82,10 @@ impl Event {
             | Self::DeviceAuthorized { device, .. }
             | Self::DeviceLocated { device, .. }
             | Self::DeviceAssigned { device, .. }
-            | Self::DeviceUnassigned { device, .. } => Some(device),
+            | Self::DeviceUnassigned { device, .. }
+            | Self::LabelQueued { device, .. }
+            | Self::LabelPrinted { device, .. }
+            | Self::LabelFailed { device, .. } => Some(device),
             _ => None,
         }
     }
@@ -100,6 +109,11 @@ impl Event {
             | Self::ProjectDeactivated { project, .. }
             | Self::ProjectDeleted { project } => ("project", project.to_string()),
             Self::ScriptAdded(Script { id, .. }) | Self::ScriptRemoved { script: id } => ("script", id.to_string()),
+            Self::LabelAdded(Label { id: label, .. })
+            | Self::LabelRemoved { label }
+            | Self::LabelQueued { label, .. }
+            | Self::LabelPrinted { label, .. }
+            | Self::LabelFailed { label, .. } => ("label", label.to_string()),
             Self::SlotQuarantined { slot, .. }
             | Self::SlotReleased { slot, .. }
             | Self::SlotPowerRequested { slot, .. }

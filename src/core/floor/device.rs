@@ -254,6 +254,10 @@ impl Floor {
     }
 
     pub(super) fn apply_device_event(&mut self, event: &Event, at: Timestamp) {
+        // What a printer does is no sign of the device.
+        if matches!(event, Event::LabelQueued { .. } | Event::LabelPrinted { .. } | Event::LabelFailed { .. }) {
+            return;
+        }
         let Some(reference) = event.device() else { return };
         let mac = reference.mac;
         let device = self.devices.entry(mac).or_insert_with(|| Device::new(mac, at));

@@ -8,6 +8,7 @@ use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::Event;
 use crate::core::image::{Digest, Keeping, ZeroMap};
 use crate::core::job::Job;
+use crate::core::label::{Label, LabelId};
 use crate::core::observation::{Reported, Vitals};
 use crate::core::plan::{SessionId, Token};
 use crate::core::project::ProjectId;
@@ -72,6 +73,12 @@ pub enum Note {
     /// The text of a script, too long for an event.
     ScriptText {
         script: ScriptId,
+        revision: u64,
+        text: String,
+    },
+    /// The text of a label, too long for an event.
+    LabelText {
+        label: LabelId,
         revision: u64,
         text: String,
     },
@@ -230,6 +237,9 @@ pub struct Touched {
     pub rules: bool,
     pub script: Option<ScriptId>,
     pub slots: bool,
+    pub label: Option<LabelId>,
+    /// A row of a printer's queue.
+    pub label_job: Option<u64>,
     /// Whether the station takes new devices.
     pub drained: bool,
 }
@@ -252,6 +262,13 @@ impl Fact {
                 Event::ScriptAdded(Script { id, .. }) | Event::ScriptRemoved { script: id } => {
                     Touched { script: Some(id.clone()), ..nothing }
                 }
+                Event::LabelAdded(Label { id, .. }) | Event::LabelRemoved { label: id } => {
+                    Touched { label: Some(id.clone()), ..nothing }
+                }
+                Event::LabelQueued { job, .. }
+                | Event::LabelPrinted { job, .. }
+                | Event::LabelFailed { job: Some(job), .. } => Touched { label_job: Some(*job), ..nothing },
+                Event::LabelFailed { job: None, .. } => nothing,
                 Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
                 Event::SlotQuarantined { .. } | Event::SlotReleased { .. } | Event::SlotPowered { .. } => {
                     Touched { slots: true, ..nothing }

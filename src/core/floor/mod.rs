@@ -13,6 +13,7 @@ mod fact;
 mod firmware;
 mod identify;
 mod image;
+mod labels;
 mod replay;
 mod report;
 mod rules;
@@ -36,6 +37,7 @@ use crate::core::floor::conflict::Contests;
 use crate::core::floor::image::Shelf;
 use crate::core::image::{Digest, Image, Keeping};
 use crate::core::job::Job;
+use crate::core::label::Labels;
 use crate::core::observation::{Input, Observation};
 use crate::core::plan::SessionId;
 use crate::core::project::{Project, ProjectId};
@@ -118,6 +120,7 @@ pub struct Floor {
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
     slots: BTreeMap<SlotName, SlotState>,
+    labels: Labels,
     delivery: Delivery,
     tokens: BTreeMap<TokenName, AccessToken>,
 }
@@ -140,6 +143,7 @@ impl Floor {
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
             slots: BTreeMap::new(),
+            labels: Labels::default(),
             delivery: Delivery::default(),
             tokens: BTreeMap::new(),
         }
@@ -249,7 +253,7 @@ impl Floor {
 
     /// What follows from an input, without anything changing yet. A refusal leaves no trace.
     pub fn decide(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
-        self.follows(input, now).map(|decision| self.with_quarantines(decision))
+        self.follows(input, now).map(|decision| self.with_quarantines(self.with_labels(decision, now)))
     }
 
     fn follows(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
@@ -259,6 +263,7 @@ impl Floor {
             Input::Tick => {
                 let mut facts = self.passed_deadlines(now);
                 facts.extend(self.addresses_settled(now));
+                facts.extend(self.labels_expired(now));
                 Ok(Decision::noted(facts))
             }
         }
@@ -266,11 +271,8 @@ impl Floor {
 
     fn observe(&self, observation: &Observation, now: Timestamp) -> Result<Decision, Refusal> {
         match observation {
-            Observation::StationStarted { version } => {
-                Ok(Decision::noted(vec![Event::StationStarted { version: version.clone() }.into()]))
-            }
-            Observation::StationStopping { reason } => {
-                Ok(Decision::noted(vec![Event::StationStopped { reason: reason.clone() }.into()]))
+            Observation::StationStarted { .. } | Observation::StationStopping { .. } => {
+                Ok(Decision::noted(station_told(observation)))
             }
             Observation::Dhcp(ask) => Ok(self.dhcp_asked(ask, now)),
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
@@ -305,6 +307,9 @@ impl Floor {
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
             Observation::Located(located) => Ok(Decision::noted(self.located(located))),
             Observation::PowerDone(done) => Ok(Decision::noted(self.power_done(done))),
+            Observation::LabelPrinted { .. } | Observation::LabelFailed { .. } => {
+                Ok(Decision::noted(self.label_observed(observation)))
+            }
             Observation::Delivered { sink, seq } => Ok(self.delivered(sink, *seq)),
             Observation::SinksNamed { .. }
             | Observation::SinkChanged { .. }
@@ -342,6 +347,7 @@ impl Floor {
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) {
         self.apply_slot_event(event);
+        self.apply_label_event(event, at);
         match event {
             Event::AlarmRaised { code, detail } => {
                 self.alarms.insert(code.clone(), detail.clone());
@@ -385,6 +391,8 @@ impl Floor {
             | Event::ImageRejected { .. }
             | Event::FirmwareRequested { .. }
             | Event::FirmwareRejected { .. }
+            | Event::LabelAdded(_)
+            | Event::LabelRemoved { .. }
             | Event::CommandCompleted { .. } => {}
             _ => self.apply_device_event(event, at),
         }
@@ -454,7 +462,17 @@ impl Floor {
             | Note::Timeline { .. }
             | Note::LateReport { .. }
             | Note::ScriptText { .. }
+            | Note::LabelText { .. }
             | Note::ScriptOutput { .. } => {}
         }
+    }
+}
+
+/// The agent begins or ends.
+fn station_told(observation: &Observation) -> Vec<Fact> {
+    match observation {
+        Observation::StationStarted { version } => vec![Event::StationStarted { version: version.clone() }.into()],
+        Observation::StationStopping { reason } => vec![Event::StationStopped { reason: reason.clone() }.into()],
+        _ => Vec::new(),
     }
 }

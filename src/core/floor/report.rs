@@ -313,6 +313,12 @@ impl Floor {
         let Some((sha256, bytes, cache)) = proof.filter(|_| is_done && session.running.is_none()) else {
             return Err(Refusal::new(409, "wrong_state", "a session finishes after all of its steps"));
         };
+        if let Some(job) = self.owed_label(session.id) {
+            let detail = format!("label {} is not printed: it waits for printer {}", job.label, job.printer);
+            let failed = self.failed(session, None, "label.failed", &detail);
+            let refusal = Refusal::new(409, "label.failed", detail);
+            return Ok(Decision { facts: vec![failed], answer: Answer::Refused(refusal) });
+        }
         Ok(Decision::noted(vec![
             Event::DeviceProvisioned {
                 device: self.reference_in(session),

@@ -18,6 +18,7 @@ fn project(id: &str, active: bool) -> (ProjectId, Project) {
         status_led: None,
         scripts: crate::core::script::Scripts::default(),
         data_file: None,
+        labels: Vec::new(),
         storage: crate::core::plan::StoragePath::default(),
         boot: None,
         firmware: None,

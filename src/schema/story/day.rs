@@ -10,6 +10,7 @@ use crate::core::device::{BootIdentity, Facts, Family, Mac, Revision, Serial, Se
 use crate::core::event::Event;
 use crate::core::firmware::{Chip, Firmware, FirmwareSeen};
 use crate::core::image::{Compression, Digest, Image, Partition, PartitionTable, Scheme, Survey};
+use crate::core::label::Printers;
 use crate::core::observation::{
     Cache, DhcpAsk, DhcpKind, Evidence, FileResult, FileServed, Located, Observation, PowerDone, Report, Reported,
     ScriptAsk, Vitals,
@@ -37,6 +38,11 @@ fn token() -> Token {
     "token-of-the-story".parse().unwrap_or_else(|wrong| panic!("{wrong}"))
 }
 
+pub fn printers() -> Printers {
+    let name = |text: &str| text.parse().unwrap_or_else(|wrong| panic!("{wrong}"));
+    Printers::from([(name("zebra-1"), Duration::from_secs(3600))])
+}
+
 impl Story {
     pub fn day(&mut self) {
         self.tell_of(Observation::SinksNamed { names: vec!["mqtt".to_owned()] });
@@ -49,6 +55,7 @@ impl Story {
         self.trouble();
         self.power();
         self.admit();
+        self.labels();
         self.clear();
         self.tell_of(Observation::StationStopping { reason: "SIGTERM".to_owned() });
     }
@@ -268,6 +275,21 @@ impl Story {
         self.ask("token.revoke", &json!({"token": "erp-test"}));
     }
 
+    /// What is printed by hand; one comes out, one does not.
+    fn labels(&mut self) {
+        let text = "^XA^FO40,40^BCN,80^FH^FD{{ device.serial | upper | zpl }}^FS^XZ";
+        self.ask("label.put", &json!({"name": "Type plate", "text": text}));
+        self.ask("label.put", &json!({"name": "Old", "text": "^XA^XZ"}));
+        self.ask("label.list", &json!({}));
+        let session = self.session;
+        let print = json!({"label": "type-plate", "session": session, "printer": "zebra-1", "reprint": true});
+        self.ask("label.print", &print);
+        self.ask("label.print", &print);
+        self.tell_of(Observation::LabelPrinted { job: 1, output: Some("1 label".to_owned()) });
+        let (code, detail) = ("label.template", "line 1: undefined value");
+        self.tell_of(Observation::LabelFailed { job: 2, code: code.to_owned(), detail: detail.to_owned() });
+    }
+
     /// What is not needed any more goes.
     fn clear(&mut self) {
         self.ask("project.update", &json!({"project": "gateway-3", "name": "Gateway 3 (EU)", "sizes": []}));
@@ -277,6 +299,7 @@ impl Story {
         self.ask("image.delete", &json!({"image": "bench.img.xz"}));
         self.ask("firmware.delete", &json!({"firmware": "pieeprom-old.bin"}));
         self.ask("script.delete", &json!({"script": "old"}));
+        self.ask("label.delete", &json!({"label": "old"}));
     }
 
     fn discover(&mut self, mac: Mac, serial: Serial) {

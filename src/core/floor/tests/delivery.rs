@@ -189,7 +189,7 @@ fn a_drained_station_begins_nothing_finishes_what_runs_and_resumes() {
 }
 
 /// Each command of the station, and params with which it would do something.
-const ORDERS: [(&str, &str); 38] = [
+const ORDERS: [(&str, &str); 42] = [
     ("project.create", r#"{"name":"New","image":"a.img","active":true}"#),
     ("project.update", r#"{"project":"gateway","name":"Other"}"#),
     ("project.activate", r#"{"project":"spare"}"#),
@@ -217,6 +217,10 @@ const ORDERS: [(&str, &str); 38] = [
     ("script.put", r#"{"name":"hello","text":"echo hello"}"#),
     ("script.delete", r#"{"script":"bye"}"#),
     ("script.list", "{}"),
+    ("label.put", r#"{"name":"plate","text":"{{ device.mac }}"}"#),
+    ("label.delete", r#"{"label":"old"}"#),
+    ("label.list", "{}"),
+    ("label.print", r#"{"label":"old","device":"020000000001"}"#),
     ("rules.set", r#"{"rules":[]}"#),
     ("rules.get", "{}"),
     ("rules.test", r#"{"device":"020000000001"}"#),
@@ -242,6 +246,7 @@ fn a_dry_run_of_any_command_says_what_would_be_and_changes_nothing() {
     world.tell(Observation::ImageIngested(other)).unwrap();
     world.order("project.create", r#"{"name":"Spare","image":"a.img"}"#).unwrap();
     world.order("script.put", r#"{"name":"bye","text":"echo bye"}"#).unwrap();
+    world.order("label.put", r#"{"name":"old","text":"{{ device.mac }}"}"#).unwrap();
     world.script(1).unwrap();
     world.tell(Observation::Delivered { sink: "mqtt".to_owned(), seq: 3 }).unwrap();
     let (before, events) = (world.floor.clone(), world.log.len());
@@ -265,8 +270,8 @@ fn a_dry_run_of_any_command_says_what_would_be_and_changes_nothing() {
     assert_eq!((world.floor == before, world.log.len()), (true, events));
     assert_eq!(
         carried_out.len(),
-        ORDERS.len() - 7,
-        "no firmware is there to delete, no job to cancel, no slot, no power, no token, nobody who would blink: {carried_out:?}"
+        ORDERS.len() - 8,
+        "no firmware is there to delete, no job to cancel, no slot, no power, no token, no printer, nobody who would blink: {carried_out:?}"
     );
 }
 
