@@ -262,9 +262,9 @@ impl Floor {
 
     fn observe(&self, observation: &Observation, now: Timestamp) -> Result<Decision, Refusal> {
         match observation {
-            Observation::StationStarted { .. } | Observation::StationStopping { .. } => {
-                Ok(Decision::noted(station_told(observation)))
-            }
+            Observation::StationStarted { .. }
+            | Observation::StationStopping { .. }
+            | Observation::ImageRejected { .. } => Ok(Decision::noted(station_told(observation))),
             Observation::Dhcp(ask) => Ok(self.dhcp_asked(ask, now)),
             Observation::DhcpReleased { mac, address } => Ok(self.dhcp_released(*mac, *address)),
             Observation::DhcpDeclined { mac, address } => Ok(self.dhcp_declined(*mac, *address, now)),
@@ -296,15 +296,6 @@ impl Floor {
             Observation::ZerosFound { image, zeros } => Ok(self.zeros_found(*image, zeros)),
             Observation::FormMade { image, form } => Ok(self.form_made(*image, form)),
             Observation::FormDropped { image } => self.form_dropped(*image),
-            Observation::ImageRejected { name, code, detail, sha256 } => Ok(Decision::noted(vec![
-                Event::ImageRejected {
-                    name: name.clone(),
-                    code: code.clone(),
-                    detail: detail.clone(),
-                    sha256: *sha256,
-                }
-                .into(),
-            ])),
             Observation::FirmwareIngested(_)
             | Observation::FirmwareRejected { .. }
             | Observation::FirmwareEdited { .. } => Ok(Decision::noted(self.firmware_observed(observation))),
@@ -475,11 +466,15 @@ impl Floor {
     }
 }
 
-/// The agent begins or ends.
+/// The agent begins or ends, or the library has not taken a file.
 fn station_told(observation: &Observation) -> Vec<Fact> {
     match observation {
         Observation::StationStarted { version } => vec![Event::StationStarted { version: version.clone() }.into()],
         Observation::StationStopping { reason } => vec![Event::StationStopped { reason: reason.clone() }.into()],
+        Observation::ImageRejected { name, code, detail, sha256 } => {
+            let (name, code, detail) = (name.clone(), code.clone(), detail.clone());
+            vec![Event::ImageRejected { name, code, detail, sha256: *sha256 }.into()]
+        }
         _ => Vec::new(),
     }
 }
