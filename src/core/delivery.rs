@@ -196,20 +196,28 @@ pub struct EventsReplay {
     /// May be left out where there is one.
     #[serde(default)]
     pub sink: Option<String>,
+    /// The first, by its sequence.
     #[serde(default)]
     pub from: Option<u64>,
+    /// The last, by its sequence.
     #[serde(default)]
     pub to: Option<u64>,
+    /// Happened then or later.
     #[serde(default)]
     pub since: Option<Timestamp>,
+    /// Happened before.
     #[serde(default)]
     pub until: Option<Timestamp>,
+    /// Of the subject: `device`, `project`, ..
     #[serde(default)]
     pub kind: Option<String>,
+    /// Of this one.
     #[serde(default)]
     pub device: Option<Mac>,
+    /// Names, or beginnings of names: `device.step.*`.
     #[serde(default)]
     pub types: Vec<String>,
+    /// Only those that the sink would not take.
     #[serde(default)]
     pub dead_letters: bool,
     /// Events a second.
@@ -221,6 +229,7 @@ pub struct EventsReplay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventsDiscard {
+    /// Of which bus.
     pub sink: String,
     /// One of them; else all.
     #[serde(default)]

@@ -95,8 +95,8 @@ pub struct FirmwareRequested {
 pub struct DrainedOrNot {
     /// Since when, and by whom; null when it does.
     drained: Option<Drained>,
-    /// Sessions that still run.
-    #[serde(default)]
+    /// Sessions that still run, where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
     open_sessions: Option<u64>,
 }
 
