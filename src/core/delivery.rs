@@ -63,7 +63,9 @@ pub struct Sink {
 /// No new sessions begin, by somebody's wish.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drained {
+    /// Whoever said so.
     pub by: String,
+    /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub at: Timestamp,
@@ -145,8 +147,11 @@ pub struct Extent {
 /// Which events are sent again, and how far that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replay {
+    /// Where they are sent.
     pub sink: String,
+    /// The first, by its sequence.
     pub from: u64,
+    /// The last, by its sequence.
     pub to: u64,
     #[serde(flatten)]
     pub which: Which,
@@ -155,6 +160,7 @@ pub struct Replay {
     /// The last that was acknowledged.
     #[serde(default)]
     pub reached: u64,
+    /// How many went out.
     #[serde(default)]
     pub sent: u64,
 }
