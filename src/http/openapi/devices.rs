@@ -82,7 +82,7 @@ fn sessions() -> Vec<(&'static str, &'static str, Told)> {
             "/device/v1/sessions/{session}/scripts/{script}",
             "get",
             of_session("device_site_script", "A script of the site, as it was when the session was planned")
-                .gives_bytes("200", OCTETS, "Its text"),
+                .gives_text("200", SH, "Its text"),
         ),
         (
             "/device/v1/sessions/{session}/scripts/{script}/output",
