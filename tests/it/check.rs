@@ -186,7 +186,7 @@ fn a_login_that_mqtt_refuses_is_told_from_a_right_that_lacks_and_from_a_wrong_au
     fs::write(at("acl"), "user st-01\ntopic write bootline/v1/st-01/#\n").unwrap();
     let tls = free_port();
     let broker = Mosquitto::start_with(&format!(
-        "password_file {}\nacl_file {}\nlistener {tls} 127.0.0.1\nallow_anonymous false\ncertfile {}\nkeyfile {}",
+        "password_file {}\nacl_file {}\nlistener {tls} 127.0.0.1\ncertfile {}\nkeyfile {}",
         at("users"),
         at("acl"),
         at("server.crt"),
@@ -234,7 +234,7 @@ fn a_login_that_nats_refuses_is_told_from_a_right_that_lacks() {
     };
     has(&buses(folder.path(), &login("st-01", "right", "")), "ok", "bus", "the stream will be made");
     let wrong = buses(folder.path(), &login("st-01", "wrong", ""));
-    has(&wrong, "warning", "bus", "authorization violation");
+    has(&wrong, "warning", "bus", "the server refused us");
     let mute = buses(folder.path(), &login("mute", "right", ""));
     has(&mute, "warning", "bus", "not authorized to publish to bootline.v1.st-01.telemetry.check");
     let blind = buses(folder.path(), &login("blind", "right", ""));
@@ -264,6 +264,7 @@ fn a_switch_that_does_not_answer_and_what_the_configuration_does_not_say_are_war
 fn a_port_that_an_installed_mosquitto_has_is_told_with_what_to_do() {
     let broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("bootfiles")).unwrap();
     let bus = format!("{{mqtt: embedded, mqtt_listen: '127.0.0.1:{}'}}", broker.port);
     let (code, said) = refused(&config(folder.path(), [0; 3], &bus));
     assert_ne!(code, 0);
