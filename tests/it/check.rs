@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::agent::{TestAgent, config, refused};
+use crate::agent::{PATIENCE, TestAgent, config, refused};
 use crate::broker::{Mosquitto, free_port};
 use crate::net::Net;
 
@@ -157,7 +158,14 @@ fn nats_server(folder: &Path, text: &str) -> (Ended, u16) {
     let config = folder.join("nats.conf");
     fs::write(&config, format!("listen: 127.0.0.1:{port}\n{text}")).unwrap();
     let program = std::env::var("BOOTLINE_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
-    (said(Command::new(program).arg("-c").arg(&config), "Server is ready"), port)
+    let child = Command::new(program).arg("-c").arg(&config).stderr(Stdio::null()).spawn();
+    let server = Ended(child.expect("nats-server is installed"));
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < PATIENCE, "nats-server does not listen");
+        std::thread::yield_now();
+    }
+    (server, port)
 }
 
 /// What `check` says of the buses under this configuration of them.

@@ -49,10 +49,6 @@ fn at_the_door(trouble: connection::Trouble) -> Trouble {
             Trouble::Certificate(why)
         }
         connection::Trouble::Refused(why) => Trouble::Login(format!("the server refused us: {why}")),
-        // It says why and hangs up; the library may see the second first.
-        connection::Trouble::Away(why) if ["broken pipe", "reset"].iter().any(|word| why.contains(word)) => {
-            Trouble::Login(format!("the server refused us: it hung up over the login ({why})"))
-        }
         connection::Trouble::Away(why) => Trouble::Away(why),
     }
 }
