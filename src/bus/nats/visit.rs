@@ -48,7 +48,7 @@ fn at_the_door(trouble: connection::Trouble) -> Trouble {
         connection::Trouble::Refused(why) | connection::Trouble::Away(why) if is_about_certificates(&why) => {
             Trouble::Certificate(why)
         }
-        connection::Trouble::Refused(why) => Trouble::Login(why),
+        connection::Trouble::Refused(why) => Trouble::Login(format!("the server refused us: {why}")),
         connection::Trouble::Away(why) => Trouble::Away(why),
     }
 }
