@@ -152,6 +152,10 @@ impl Metrics {
         let project = || self.bounded("project", text("project"));
         let ended = |outcome: &'static str| {
             counter!("bootline_sessions_ended_total", "project" => project(), "outcome" => outcome).increment(1);
+            if data["slot"].is_string() {
+                let slot = self.bounded("slot", text("slot"));
+                counter!("bootline_slot_sessions_ended_total", "slot" => slot, "outcome" => outcome).increment(1);
+            }
         };
         let code = || self.bounded("code", text("code"));
         match event.name.as_str() {
@@ -205,6 +209,7 @@ fn describe() {
     describe_counter!("bootline_devices_refused_total", "Devices that asked and got nothing, by why");
     describe_counter!("bootline_sessions_started_total", "Attempts that began");
     describe_counter!("bootline_sessions_ended_total", "Attempts that ended, by how");
+    describe_counter!("bootline_slot_sessions_ended_total", "Attempts that ended at a place of the line, by how");
     describe_counter!("bootline_session_failures_total", "Attempts that failed or were interrupted, by why");
     describe_counter!("bootline_written_bytes_total", "Bytes that were written to media and proven");
     describe_histogram!(STEPS, "How long a step took");

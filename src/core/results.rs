@@ -1,4 +1,4 @@
-//! The short answers of commands, which the core makes in place: their shapes, for the schemas and for OpenAPI.
+//! The short answers of commands, which the core makes in place: their shapes, for the schemas and for `OpenAPI`.
 
 use schemars::JsonSchema;
 

@@ -157,8 +157,7 @@ fn devices_get_what_the_document_says() {
     assert_eq!(script.status, 200, "{}", script.text());
     let project = json!({"name": "p", "image": image, "active": true, "scripts": {"preinstall": ["check"]}});
     assert_eq!(agent.post("/api/v1/projects", &project).status, 201);
-    let folder = agent.folder.path().join("bootfiles");
-    fs::write(folder.join("config.txt"), "a=1\n").unwrap();
+    fs::write(agent.folder.path().join("bootfiles/config.txt"), "a=1\n").unwrap();
     let document = agent.get("/api/v1/openapi.json").json();
     let paths = paths(&document);
     let board = FakeBoard::new(agent.devices, 1);

@@ -170,6 +170,9 @@ fn a_slot_that_fails_again_and_again_is_closed_until_it_is_released() {
         let answer = board.report(&orders, "step=write&state=failed&code=write.medium&detail=dead").unwrap();
         assert_eq!(answer.status, 200, "attempt {attempt}: {}", answer.text());
     }
+    let metrics = agent.get("/metrics").text();
+    let counted = r#"bootline_slot_sessions_ended_total{slot="sw1-3",outcome="failed"} 2"#;
+    assert!(metrics.contains(counted), "{metrics}");
     assert_eq!(await_event(&agent, "slot.quarantined")["data"], json!({"slot": "sw1-3", "failures": 2}));
     let refused = board.ask(1 << 30).unwrap();
     assert!(refused.text().contains("slot.release"), "{}", refused.text());

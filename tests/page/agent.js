@@ -62,6 +62,7 @@ network:
   tftp: {listen: '127.0.0.1:${tftp}'}
 http: {operators: '127.0.0.1:${operators}', devices: '127.0.0.1:${devices}'}
 sessions: {max_attempts: 50}
+slots: [{name: bench-7, jumper: '010'}]
 bus: {mqtt: off}
 data: ${this.folder}/data
 bootfiles: ${this.folder}/bootfiles

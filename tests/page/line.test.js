@@ -46,7 +46,7 @@ test("a device is followed from its script to the moment it may be taken out", a
   await tile(page, board)
     .getByText(/\/s · .* left/)
     .waitFor();
-  await tile(page, board).getByText("J 010").waitFor();
+  await tile(page, board).getByText("bench-7 · J 010").waitFor();
   await board.verify();
   await tile(page, board).getByText("Checks").waitFor();
   await board.read();

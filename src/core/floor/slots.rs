@@ -25,12 +25,13 @@ impl Floor {
 
     /// The place of a device, by all that is known of it.
     pub(super) fn slot_of(&self, mac: Mac, jumper: Option<&str>) -> Option<SlotName> {
-        let device = self.devices.get(&mac)?;
-        let session = device.open_session.and_then(|id| self.sessions.get(&id));
+        // With its script it may be seen for the first time; then only the jumpers tell.
+        let device = self.devices.get(&mac);
+        let session = device.and_then(|device| device.open_session).and_then(|id| self.sessions.get(&id));
         let jumper = jumper.or_else(|| session.and_then(|session| session.facts.jumper.as_deref()));
         self.settings.line.slot_of(Place {
-            port: device.switch_port.as_ref(),
-            circuit: device.circuit.as_deref(),
+            port: device.and_then(|device| device.switch_port.as_ref()),
+            circuit: device.and_then(|device| device.circuit.as_deref()),
             jumper,
         })
     }

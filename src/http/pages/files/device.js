@@ -31,13 +31,14 @@ function content({ device, sessions, timeline }, projects, { draw, dialog }) {
   const open = sessions.find((session) => !session.outcome);
   const newest = sessions[0];
   return [
-    actions(device, open, draw),
+    actions(device, open, newest?.switch_port, draw),
     newest?.advice ? h("p", { class: "advice" }, h("strong", {}, `${T.session.advice}: `), newest.advice) : null,
     facts([
       [T.device.serial, device.serial ?? device.serial8],
       [T.device.mac, format.mac(device.mac)],
       [T.device.model, device.model],
       [T.device.revision, device.revision],
+      [T.device.slot, newest?.slot],
       [T.device.circuit, device.circuit],
       [T.device.board, newest?.facts.jumper],
       [T.device.last, device.last_outcome && outcomeSign(device.last_outcome)],
@@ -81,7 +82,7 @@ function attemptRow(session, dialog) {
   );
 }
 
-function actions(device, open, draw) {
+function actions(device, open, port, draw) {
   const path = (deed) => `/devices/${device.mac}/${deed}`;
   const told = h("span", { class: "hint", role: "status" });
   const blink = async () => {
@@ -97,6 +98,11 @@ function actions(device, open, draw) {
     await attempt(() => api.post(path("abort")), T.device.aborted);
     draw();
   };
+  const cycle = async () => {
+    if (!(await confirmDialog(T.device.cycleSure, T.device.cycle))) return;
+    await attempt(() => api.post(path("power_cycle")), T.device.cycled);
+    draw();
+  };
   const authorize = async () => {
     await attempt(() => api.post(path("authorize")), T.device.authorized);
     draw();
@@ -107,6 +113,7 @@ function actions(device, open, draw) {
     button(T.device.blink, blink, { sign: "blink", kind: "main" }),
     open ? button(T.device.abort, abort, { kind: "danger" }) : null,
     open ? null : button(T.device.authorize, authorize, { disabled: device.authorized }),
+    port ? button(T.device.cycle, cycle, { kind: "danger" }) : null,
     told,
   );
 }

@@ -27,7 +27,7 @@ const TELLS = [
   ...Object.keys(ENDS),
 ];
 export const ENDED = ["passed", "failed", "interrupted", "aborted"];
-const KNOWN = ["serial", "serial8", "board", "circuit", "project", "session", "attempt"];
+const KNOWN = ["serial", "serial8", "board", "circuit", "slot", "project", "session", "attempt"];
 
 /** "io.bootline.device.started.v1" -> "device.started" */
 export function nameOf(event) {
@@ -59,6 +59,7 @@ export class Floor extends EventTarget {
         project: session.project,
         board: session.facts.jumper,
         circuit: session.circuit ?? undefined,
+        slot: session.slot ?? undefined,
         simulated: session.facts.simulated,
         startedAt: Date.parse(session.started_at),
         at: endedAt ?? Date.parse(session.started_at),

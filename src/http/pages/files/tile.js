@@ -69,7 +69,7 @@ export class Tile {
 }
 
 export function placeOf(device) {
-  return [device.circuit, device.board && `J ${device.board}`].filter(Boolean).join(" · ");
+  return [device.slot ?? device.circuit, device.board && `J ${device.board}`].filter(Boolean).join(" · ");
 }
 
 function under(device) {
