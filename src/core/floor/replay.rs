@@ -18,7 +18,8 @@ const RATE: u32 = 100;
 const FASTEST: u32 = 10_000;
 const MOST_REPLAYS: usize = 16;
 const MOST_TYPES: usize = 32;
-const KINDS: [&str; 8] = ["device", "project", "image", "firmware", "rule", "script", "station", "command"];
+const KINDS: [&str; 10] =
+    ["device", "project", "image", "firmware", "rule", "script", "label", "slot", "station", "command"];
 
 type Effect = (Vec<Fact>, Value);
 
