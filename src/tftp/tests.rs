@@ -151,8 +151,8 @@ async fn a_request_sent_again_opens_no_second_stream() {
 #[tokio::test]
 async fn a_client_that_asks_again_hears_the_same_answer_once_a_second_is_over() {
     let world = World::start();
-    let client = world.ask("start4.elf", &[("tsize", "0")]).await;
     let asked = Instant::now();
+    let client = world.ask("start4.elf", &[("tsize", "0")]).await;
     let first = receive(&client).await;
     let again = request("start4.elf", &[("tsize", "0")]);
     for _ in 0..5 {
