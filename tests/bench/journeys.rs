@@ -1,7 +1,9 @@
-//! Journeys over loopback against the built agent: how long they take, when a subscriber of the embedded broker hears of
-//! them, and what the agent weighs before and after. Figures to look at, not a gate:
+//! Journeys over loopback against the built agent: how long they take, when a subscriber of the broker hears of them, and
+//! what the agent weighs before and after. Figures to look at, not a gate:
 //!
-//! `cargo bench --bench journeys -- [JOURNEYS] [AT_ONCE]`
+//! `cargo bench --bench journeys -- [JOURNEYS] [AT_ONCE] [PAST] [mosquitto]`
+//!
+//! PAST journeys are made before and not counted. The broker is the embedded one, or a mosquitto that the bench starts.
 
 #![expect(clippy::unwrap_used, reason = "in a bench a surprise is a failure")]
 #![expect(dead_code, reason = "the tests use more of these modules")]
@@ -10,10 +12,14 @@
 mod agent;
 #[path = "../it/board.rs"]
 mod board;
+#[path = "../it/broker.rs"]
+mod broker;
 #[path = "../it/http.rs"]
 mod http;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -26,50 +32,79 @@ use serde_json::Value;
 
 use crate::agent::TestAgent;
 use crate::board::FakeBoard;
+use crate::broker::Mosquitto;
 
 const SIZE: u64 = 64 * 1024;
 
-/// When the last report of a device left it, by MAC.
-type Sent = Arc<Mutex<HashMap<String, Instant>>>;
+/// When something happened to a device, by MAC.
+type Times = HashMap<String, Instant>;
+
+/// When the last report of each device left it, and when that was answered.
+#[derive(Clone, Default)]
+struct Reported {
+    left: Arc<Mutex<Times>>,
+    answered: Arc<Mutex<Times>>,
+}
 
 fn main() {
     let numbers: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let (journeys, at_once) = (numbers.first().copied().unwrap_or(1000), numbers.get(1).copied().unwrap_or(20));
-    let agent = TestAgent::start("{mqtt: embedded, mqtt_listen: '127.0.0.1:0'}");
+    let number = |at: usize, default: u32| numbers.get(at).copied().unwrap_or(default);
+    let (journeys, at_once, past) = (number(0, 1000), number(1, 20), number(2, 0));
+    let mosquitto = std::env::args().any(|argument| argument == "mosquitto").then(Mosquitto::start);
+    let agent = match &mosquitto {
+        None => TestAgent::start("{mqtt: embedded, mqtt_listen: '127.0.0.1:0'}"),
+        Some(broker) => TestAgent::start(&format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port)),
+    };
+    let port = mosquitto.as_ref().map_or_else(|| agent.mqtt.unwrap().port(), |broker| broker.port);
     agent.project("Bench", &agent.image("bench.img", &vec![5; usize::try_from(SIZE).unwrap()]));
     println!("memory at rest: {} MiB", memory(&agent));
 
-    let sent = Sent::default();
-    let listener = listen(agent.mqtt.unwrap().port(), journeys, Arc::clone(&sent));
-    let (next, mut took) = (AtomicU32::new(0), Vec::new());
+    drive(agent.devices, 0..past, at_once, &Reported::default());
+    let reported = Reported::default();
+    let listener = listen(port, past..past + journeys);
     let start = Instant::now();
-    thread::scope(|scope| {
-        let work = || {
-            let mut took = Vec::new();
-            loop {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= journeys {
-                    return took;
-                }
-                let board = FakeBoard::new(agent.devices, n);
-                let begun = Instant::now();
-                let last = |mac: &str| {
-                    sent.lock().unwrap().insert(mac.to_owned(), Instant::now());
-                };
-                let answer = board.provision_telling(SIZE, last).unwrap();
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                took.push(begun.elapsed());
-            }
-        };
-        let boards: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        took = boards.into_iter().flat_map(|board| board.join().unwrap()).collect();
-    });
+    let took = drive(agent.devices, past..past + journeys, at_once, &reported);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{journeys} journeys, {at_once} at once, {SIZE} bytes each: {seconds:.2} s");
+    println!("{journeys} journeys, {at_once} at once, {SIZE} bytes each, after {past}: {seconds:.2} s");
     tell("a journey (script, image, five reports)", took);
-    tell("last report -> subscriber of the broker", listener.join().unwrap());
-    println!("memory after {journeys} journeys: {} MiB", memory(&agent));
+    let heard = listener.join().unwrap();
+    tell("last report leaves the device -> subscriber", since(&reported.left, &heard));
+    tell("last report is answered -> subscriber", since(&reported.answered, &heard));
+    println!("memory after {} journeys: {} MiB", past + journeys, memory(&agent));
     agent.finish();
+}
+
+/// Devices with these numbers, so many at once; how long each took.
+fn drive(agent: SocketAddr, devices: Range<u32>, at_once: u32, reported: &Reported) -> Vec<Duration> {
+    let next = AtomicU32::new(devices.start);
+    let work = || {
+        let mut took = Vec::new();
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if n >= devices.end {
+                return took;
+            }
+            let board = FakeBoard::new(agent, n);
+            let begun = Instant::now();
+            let last = |mac: &str| {
+                reported.left.lock().unwrap().insert(mac.to_owned(), Instant::now());
+            };
+            let answer = board.provision_telling(SIZE, last).unwrap();
+            reported.answered.lock().unwrap().insert(board.mac.clone(), Instant::now());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            took.push(begun.elapsed());
+        }
+    };
+    thread::scope(|scope| {
+        let boards: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        boards.into_iter().flat_map(|board| board.join().unwrap()).collect()
+    })
+}
+
+/// What was heard before the answer was, counts as heard with it.
+fn since(times: &Mutex<Times>, heard: &Times) -> Vec<Duration> {
+    let times = times.lock().unwrap();
+    heard.iter().map(|(mac, at)| at.saturating_duration_since(times[mac])).collect()
 }
 
 fn tell(what: &str, mut times: Vec<Duration>) {
@@ -85,8 +120,8 @@ fn memory(agent: &TestAgent) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// Hears `count` devices get done.
-fn listen(port: u16, count: u32, sent: Sent) -> thread::JoinHandle<Vec<Duration>> {
+/// Hears these devices get done.
+fn listen(port: u16, devices: Range<u32>) -> thread::JoinHandle<Times> {
     let (ready, begun) = std::sync::mpsc::channel();
     let listener = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -95,21 +130,20 @@ fn listen(port: u16, count: u32, sent: Sent) -> thread::JoinHandle<Vec<Duration>
             options.set_max_packet_size(Some(256 * 1024));
             let (client, mut events) = AsyncClient::builder(options).capacity(16).build();
             client.subscribe("bootline/v1/st-test/evt/device/#", QoS::AtLeastOnce).await.unwrap();
-            let mut latencies = Vec::new();
-            while latencies.len() < count as usize {
+            let mut heard = Times::new();
+            while heard.len() < devices.len() {
                 match events.poll().await.unwrap() {
                     Event::Incoming(Packet::SubAck(_)) => ready.send(()).unwrap(),
                     Event::Incoming(Packet::Publish(message)) => {
                         let body: Value = serde_json::from_slice(&message.payload).unwrap();
                         if body["type"] == "io.bootline.device.provisioned.v1" {
-                            let left = sent.lock().unwrap()[body["data"]["mac"].as_str().unwrap()];
-                            latencies.push(left.elapsed());
+                            heard.insert(body["data"]["mac"].as_str().unwrap().to_owned(), Instant::now());
                         }
                     }
                     _ => {}
                 }
             }
-            latencies
+            heard
         })
     });
     begun.recv().unwrap();

@@ -8,7 +8,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::agent::{TestAgent, sequence};
-use crate::board::FakeBoard;
+use crate::board::{FakeBoard, sha256};
+use crate::fetch::{Found, Site, fetched, listener, serve};
 use crate::http;
 
 /// The agent with its data on a small disk of its own, in a mount namespace that goes with it. None where that is
@@ -82,5 +83,30 @@ fn a_full_disk_stops_everything_in_order_and_room_heals_it() {
     assert_eq!(board.provision(4096).unwrap().status, 200);
     let events = agent.events();
     assert_eq!(sequence(&events[full.len()]), full.len() as u64 + 1, "no number was lost");
+    agent.finish();
+}
+
+#[test]
+fn an_image_by_url_that_does_not_fit_is_refused_and_leaves_its_room_and_the_line_alone() {
+    let Some(agent) = start() else { return };
+    let (socket, address) = listener();
+    let (large, fits) = (vec![3; 32 << 20], vec![4; 1 << 20]);
+    let site = Site::from([
+        ("/announced.img", Found::File(large.clone())),
+        // The disk itself says no, in the middle of the file.
+        ("/unannounced.img", Found::Unannounced(large)),
+        ("/fits.img", Found::File(fits.clone())),
+    ]);
+    serve(socket, site, None);
+    for path in ["/announced.img", "/unannounced.img"] {
+        let job = fetched(&agent, &format!("http://{address}{path}"));
+        assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!("disk_full")), "{path}: {job}");
+        let kept: Vec<_> = fs::read_dir(inside(&agent).join("images/fetch")).unwrap().flatten().collect();
+        assert!(kept.is_empty(), "{path}: {kept:?}");
+    }
+    let job = fetched(&agent, &format!("http://{address}/fits.img"));
+    assert_eq!((&job["state"], &job["image"]), (&json!("succeeded"), &json!(sha256(&fits))), "{job}");
+    agent.project("Gateway", &sha256(&fits));
+    assert_eq!(FakeBoard::new(agent.devices, 1).provision(1 << 20).unwrap().status, 200);
     agent.finish();
 }

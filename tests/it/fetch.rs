@@ -20,12 +20,14 @@ use crate::net::Net;
 
 /// Where a path leads: the bytes of a file, or another place.
 #[derive(Clone)]
-enum Found {
+pub enum Found {
     File(Vec<u8>),
+    /// The same, and its length is not told before it ends.
+    Unannounced(Vec<u8>),
     Redirect(String),
 }
 
-type Site = BTreeMap<&'static str, Found>;
+pub type Site = BTreeMap<&'static str, Found>;
 
 /// A certificate for loopback, signed by itself, and a server of TLS that shows it.
 struct Identity {
@@ -47,14 +49,14 @@ impl Identity {
     }
 }
 
-fn listener() -> (TcpListener, SocketAddr) {
+pub fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 /// Serves a site until the process of the test ends.
-fn serve(listener: TcpListener, site: Site, tls: Option<Arc<ServerConfig>>) {
+pub fn serve(listener: TcpListener, site: Site, tls: Option<Arc<ServerConfig>>) {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             match &tls {
@@ -83,6 +85,7 @@ fn answer(mut stream: impl Read + Write, site: &Site) {
     let path = head[0].split(' ').nth(1).unwrap_or_default();
     let (reply, body): (String, &[u8]) = match site.get(path) {
         Some(Found::File(bytes)) => (format!("200 OK\r\nContent-Length: {}", bytes.len()), bytes),
+        Some(Found::Unannounced(bytes)) => ("200 OK".to_owned(), bytes),
         Some(Found::Redirect(to)) => (format!("302 Found\r\nLocation: {to}\r\nContent-Length: 0"), b""),
         None => ("404 Not Found\r\nContent-Length: 0".to_owned(), b""),
     };
@@ -91,7 +94,7 @@ fn answer(mut stream: impl Read + Write, site: &Site) {
 }
 
 /// The job of an image that is fetched, when it is over.
-fn fetched(agent: &TestAgent, url: &str) -> Value {
+pub fn fetched(agent: &TestAgent, url: &str) -> Value {
     let reply = agent.post("/api/v1/commands", &json!({"name": "image.add", "params": {"url": url, "name": "image"}}));
     let path = format!("/api/v1/jobs/{}", reply.json()["job"].as_str().unwrap());
     until(|| Some(agent.get(&path).json()["job"].clone()).filter(|job| job["state"] != "running"))
