@@ -100,6 +100,29 @@ fn a_database_of_each_older_version_is_brought_up_with_everything_in_it() {
 }
 
 #[test]
+fn places_labels_and_assignments_of_version_ten_are_brought_up_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = open(&folder.path().join("fresh.db")).unwrap();
+    let path = folder.path().join("10.db");
+    old(10, &path);
+    let connection = open(&path).unwrap();
+    assert_eq!(schema(&connection), schema(&fresh));
+    let now = Timestamp::from_millis(1_795_533_400_000);
+    let floor = tables::load(&connection, settings(), now).unwrap();
+    let slot = &floor.slots()[&"bench-3".parse().unwrap()];
+    assert_eq!((slot.passed, slot.failed), (1, 1));
+    let assigned = tables::device(&connection, "020000000009".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(assigned.data.variables.len(), 1);
+    let (waiting, printer): (u32, String) = connection
+        .query_row("SELECT count(*), max(printer) FROM label_job", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!((waiting, printer.as_str()), (1, "zebra-1"), "the label is still to be printed");
+    assert!(floor.alarms().contains_key("printer.zebra-1"));
+    assert!(floor.device("020000000003".parse().unwrap()).unwrap().open_session.is_some());
+    assert_eq!(journal::newest(&connection).unwrap(), 29);
+}
+
+#[test]
 fn a_migration_that_breaks_off_leaves_the_database_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");

@@ -1,9 +1,10 @@
 //! Journeys over loopback against the built agent: how long they take, when a subscriber of the broker hears of them, and
 //! what the agent weighs before and after. Figures to look at, not a gate:
 //!
-//! `cargo bench --bench journeys -- [JOURNEYS] [AT_ONCE] [PAST] [mosquitto]`
+//! `cargo bench --bench journeys -- [JOURNEYS] [AT_ONCE] [PAST] [PAUSE_MS] [mosquitto]`
 //!
-//! PAST journeys are made before and not counted. The broker is the embedded one, or a mosquitto that the bench starts.
+//! PAST journeys are made before and not counted. A device waits PAUSE_MS before its last report: without, the
+//! machine is as busy as it can be. The broker is the embedded one, or a mosquitto that the bench starts.
 
 #![expect(clippy::unwrap_used, reason = "in a bench a surprise is a failure")]
 #![expect(dead_code, reason = "the tests use more of these modules")]
@@ -50,6 +51,7 @@ fn main() {
     let numbers: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let number = |at: usize, default: u32| numbers.get(at).copied().unwrap_or(default);
     let (journeys, at_once, past) = (number(0, 1000), number(1, 20), number(2, 0));
+    let pause = Duration::from_millis(number(3, 0).into());
     let mosquitto = std::env::args().any(|argument| argument == "mosquitto").then(Mosquitto::start);
     let agent = match &mosquitto {
         None => TestAgent::start("{mqtt: embedded, mqtt_listen: '127.0.0.1:0'}"),
@@ -59,13 +61,15 @@ fn main() {
     agent.project("Bench", &agent.image("bench.img", &vec![5; usize::try_from(SIZE).unwrap()]));
     println!("memory at rest: {} MiB", memory(&agent));
 
-    drive(agent.devices, 0..past, at_once, &Reported::default());
+    drive(agent.devices, 0..past, at_once, Duration::ZERO, &Reported::default());
     let reported = Reported::default();
     let listener = listen(port, past..past + journeys);
     let start = Instant::now();
-    let took = drive(agent.devices, past..past + journeys, at_once, &reported);
+    let took = drive(agent.devices, past..past + journeys, at_once, pause, &reported);
     let seconds = start.elapsed().as_secs_f64();
-    println!("{journeys} journeys, {at_once} at once, {SIZE} bytes each, after {past}: {seconds:.2} s");
+    println!(
+        "{journeys} journeys, {at_once} at once, {SIZE} bytes each, after {past}, {pause:?} before each: {seconds:.2} s"
+    );
     tell("a journey (script, image, five reports)", took);
     let heard = listener.join().unwrap();
     tell("last report leaves the device -> subscriber", since(&reported.left, &heard));
@@ -75,7 +79,7 @@ fn main() {
 }
 
 /// Devices with these numbers, so many at once; how long each took.
-fn drive(agent: SocketAddr, devices: Range<u32>, at_once: u32, reported: &Reported) -> Vec<Duration> {
+fn drive(agent: SocketAddr, devices: Range<u32>, at_once: u32, pause: Duration, reported: &Reported) -> Vec<Duration> {
     let next = AtomicU32::new(devices.start);
     let work = || {
         let mut took = Vec::new();
@@ -87,6 +91,7 @@ fn drive(agent: SocketAddr, devices: Range<u32>, at_once: u32, reported: &Report
             let board = FakeBoard::new(agent, n);
             let begun = Instant::now();
             let last = |mac: &str| {
+                thread::sleep(pause);
                 reported.left.lock().unwrap().insert(mac.to_owned(), Instant::now());
             };
             let answer = board.provision_telling(SIZE, last).unwrap();

@@ -154,8 +154,12 @@ fn await_event(line: &Line, module: &Module, ends: &[&str]) -> Value {
         let events = line.curl(&[], "/api/v1/events?limit=1000");
         let events = events["events"].as_array().unwrap();
         assert!(events.len() < 1000, "one page holds them all");
-        let is_end =
-            |event: &&Value| event["data"]["mac"] == *module.mac() && types.iter().any(|end| event["type"] == **end);
+        // A module whose image is still being packed anew asks again by itself.
+        let is_end = |event: &&Value| {
+            event["data"]["mac"] == *module.mac()
+                && types.iter().any(|end| event["type"] == **end)
+                && event["data"]["code"] != "image_not_ready"
+        };
         if let Some(end) = events.iter().find(is_end) {
             return end.clone();
         }
