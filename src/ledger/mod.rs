@@ -238,7 +238,7 @@ impl Ledger {
         let refused = |refusal: Refusal| {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
-            let name = envelope.name.unwrap_or("unknown");
+            let name = envelope.name.or(salutation.name).unwrap_or("unknown");
             Reply {
                 correlation_id: salutation.correlation_id,
                 ..Reply::rejected(id, name, &self.identity.station, envelope.now, refusal)

@@ -61,6 +61,12 @@ fn a_token_opens_what_its_role_may_until_it_is_revoked() {
         let answer = call(&agent, token, method, path, body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
     }
+    // The reply says which command was refused, as far as there is one of this name.
+    for (name, told) in [("project.delete", "project.delete"), ("project.explode", "unknown")] {
+        let body = json!({"name": name, "command_id": "order-0007", "params": {"project": "p"}});
+        let reply = call(&agent, &operator, "POST", "/api/v1/commands", &body).json();
+        assert_eq!((&reply["name"], &reply["command_id"]), (&json!(told), &json!("order-0007")), "{reply}");
+    }
     // Who did what is in the journal, and no token is.
     let answer = call(&agent, &viewer, "GET", "/api/v1/events?limit=1000", &Value::Null);
     let events = answer.json()["events"].as_array().unwrap().clone();
