@@ -43,7 +43,8 @@ pub use crate::ledger::crash::crash_point;
 pub use crate::ledger::follow::Follower;
 pub use crate::ledger::keeper::{Keeper, Retention};
 pub use crate::ledger::read::{
-    Counts, DeadLetter, DeviceFilter, Due, EventFilter, Grouping, Listed, Name, SessionFilter, StatsFilter, Sums,
+    Counts, DeadLetter, DeviceFilter, Due, EventFilter, Former, Grouping, Listed, Name, SessionFilter, StatsFilter,
+    Sums,
 };
 pub use crate::store::journal::Recorded;
 
