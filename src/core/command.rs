@@ -424,6 +424,8 @@ impl Command {
 #[derive(Clone, Debug, Default)]
 pub struct Salutation {
     pub command_id: Option<CommandId>,
+    /// Only one that there is.
+    pub name: Option<&'static str>,
     pub correlation_id: Option<String>,
     pub reply_to: Option<String>,
 }
@@ -439,6 +441,7 @@ impl Salutation {
         let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
         Self {
             command_id: text("command_id").and_then(|id| id.parse().ok()),
+            name: text("name").and_then(|name| NAMES.into_iter().find(|known| *known == name)),
             correlation_id: text("correlation_id"),
             reply_to: text("reply_to"),
         }

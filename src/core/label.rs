@@ -131,7 +131,7 @@ pub struct ProjectLabel {
 }
 
 /// A label that waits for its printer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LabelJob {
     /// Rises with each label; never used twice.
     pub job: u64,
@@ -139,13 +139,16 @@ pub struct LabelJob {
     /// Of the text, as it was then.
     pub revision: u64,
     pub printer: PrinterName,
+    /// Whose label it is.
     pub mac: Mac,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
+    /// It says of itself that it is not the first.
     pub reprint: bool,
     /// The session does not pass without it.
     pub required: bool,
     pub queued_at: Timestamp,
+    /// Then it is given up.
     pub expires_at: Timestamp,
 }
 

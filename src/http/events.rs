@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
 use crate::core::time::Timestamp;
 use crate::http::error::Failure;
@@ -44,10 +45,12 @@ pub struct Page {
     after: u64,
     /// The newest of those before this sequence number.
     before: Option<u64>,
-    /// Of the subject: `device`, `project`, `image`, `firmware`, `rule`, `script`, `station`, `command`.
+    /// Of the subject: `device`, `project`, `image`, `firmware`, `rule`, `script`, `label`, `slot`, `station`, `command`.
     kind: Option<String>,
     /// Of the subject: the MAC of a device, the id of a project.
     id: Option<String>,
+    /// That are about this session. Give `type` or `from` too, or all events are looked at.
+    session: Option<SessionId>,
     /// A name, `device.failed`, or the beginning of names, `device.*`.
     #[serde(rename = "type")]
     #[schemars(regex(pattern = r"^[a-z_][a-z_.]*(\.\*)?$"))]
@@ -76,6 +79,7 @@ pub async fn page(State(operator): State<Operator>, Asked(page): Asked<Page>) ->
     let filter = EventFilter {
         kind: page.kind,
         id: page.id,
+        session: page.session,
         name: page.name.as_deref().map(term).transpose().map_err(|wrong| Refusal::invalid("/type", wrong))?,
         from: page.from,
         to: page.to,

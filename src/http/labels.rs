@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::core::command::{LabelPrint, LabelPut};
 use crate::core::device::Mac;
 use crate::core::label::render::Sheet;
-use crate::core::label::{Label, LabelId};
+use crate::core::label::{Label, LabelId, LabelJob};
 use crate::core::plan::SessionId;
 use crate::core::refusal::Refusal;
 use crate::core::results::LabelQueued;
@@ -40,6 +40,15 @@ pub fn routes(api: Api<Operator>) -> Api<Operator> {
                 told.of::<LabelId>().gives_as::<Label>("200", "label", "What was there").refuses(&[400, 404, 409])
             }),
         ],
+    )
+    .at(
+        "/label_jobs",
+        [Call::get(
+            queue,
+            "list_label_jobs",
+            "Labels that wait for their printers, in the order in which they were queued",
+        )
+        .told(|told| told.gives_as::<Vec<LabelJob>>("200", "label_jobs", "All of them"))],
     )
     .at(
         "/labels/{id}/preview",
@@ -90,6 +99,11 @@ async fn show(State(operator): State<Operator>, Path(id): Path<String>) -> Resul
     let mut shown = json!(label);
     shown["text"] = json!(text);
     Ok(axum::Json(json!({"label": shown})).into_response())
+}
+
+async fn queue(State(operator): State<Operator>) -> Result<Response, Failure> {
+    let jobs = operator.ledger.label_jobs().await?;
+    Ok(axum::Json(json!({"label_jobs": jobs})).into_response())
 }
 
 async fn newest(operator: &Operator, id: &str) -> Result<(Label, String), Failure> {

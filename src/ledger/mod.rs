@@ -43,7 +43,8 @@ pub use crate::ledger::crash::crash_point;
 pub use crate::ledger::follow::Follower;
 pub use crate::ledger::keeper::{Keeper, Retention};
 pub use crate::ledger::read::{
-    Counts, DeadLetter, DeviceFilter, Due, EventFilter, Grouping, Listed, Name, SessionFilter, StatsFilter, Sums,
+    Counts, DeadLetter, DeviceFilter, Due, EventFilter, Former, Grouping, Listed, Name, SessionFilter, StatsFilter,
+    Sums,
 };
 pub use crate::store::journal::Recorded;
 
@@ -238,7 +239,7 @@ impl Ledger {
         let refused = |refusal: Refusal| {
             let salutation = Salutation::glean(body);
             let id = salutation.command_id.unwrap_or_else(|| envelope.minted_id.clone());
-            let name = envelope.name.unwrap_or("unknown");
+            let name = envelope.name.or(salutation.name).unwrap_or("unknown");
             Reply {
                 correlation_id: salutation.correlation_id,
                 ..Reply::rejected(id, name, &self.identity.station, envelope.now, refusal)

@@ -24,10 +24,12 @@ use crate::core::timeline::Moment;
 use crate::core::token::AccessToken;
 use crate::ledger::{Ledger, Recorded, SubmitError};
 use crate::store::{
-    StoreError, delivery, images, labels, open_reader, outbox, query, replies, scripts, stats, tables, timeline, tokens,
+    StoreError, delivery, former, images, labels, open_reader, outbox, query, replies, scripts, stats, tables,
+    timeline, tokens,
 };
 
 pub use crate::store::delivery::DeadLetter;
+pub use crate::store::former::Former;
 pub use crate::store::query::{Counts, DeviceFilter, EventFilter, Listed, Name, SessionFilter};
 pub use crate::store::replies::Due;
 pub use crate::store::scripts::Output;
@@ -120,6 +122,11 @@ impl Ledger {
 
     pub async fn projects(&self) -> Result<Vec<Project>, SubmitError> {
         self.readers.ask(tables::projects).await
+    }
+
+    /// Names of what is gone.
+    pub async fn former_names(&self) -> Result<HashMap<(Former, String), String>, SubmitError> {
+        self.readers.ask(former::names).await
     }
 
     pub async fn image(&self, id: Digest) -> Result<Option<Image>, SubmitError> {

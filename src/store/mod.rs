@@ -1,6 +1,7 @@
 //! The paper: one SQLite file. Rows in, rows out; what they mean is decided elsewhere.
 
 pub mod delivery;
+pub mod former;
 pub mod images;
 pub mod inbox;
 pub mod journal;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 /// One script a version; `PRAGMA user_version` says how many were run.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migration/001.sql"),
     include_str!("migration/002.sql"),
     include_str!("migration/003.sql"),
@@ -34,6 +35,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migration/008.sql"),
     include_str!("migration/009.sql"),
     include_str!("migration/010.sql"),
+    include_str!("migration/011.sql"),
 ];
 
 /// Opens the database for writing: makes it where there is none, brings it up to this version.

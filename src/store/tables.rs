@@ -20,7 +20,10 @@ use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::slot::{SlotName, SlotState, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::store::{StoreError, delivery, images as image_rows, labels, outbox, replies, scripts, timeline, tokens};
+use crate::store::former::Former;
+use crate::store::{
+    StoreError, delivery, former, images as image_rows, labels, outbox, replies, scripts, timeline, tokens,
+};
 
 /// Everything but devices and closed sessions, which are many: those come one by one when they are asked about.
 pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Result<Floor, StoreError> {
@@ -56,6 +59,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         let (code, detail) = row?;
         floor.learn_alarm(code, detail);
     }
+    load_doubts(connection, &mut floor)?;
     floor.learn_delivery(delivery::load(connection)?);
     for mut session in sessions(connection, "WHERE outcome IS NULL", [])? {
         // The station was away, not the device: its silence is counted from now.
@@ -77,6 +81,25 @@ fn load_firmware(connection: &Connection, floor: &mut Floor) -> Result<(), Store
         let (firmware, bootconf, sha256) = row?;
         floor.learn_edit(parse("firmware_edit", &firmware)?, bootconf, parse("firmware_edit", &sha256)?);
     }
+    Ok(())
+}
+
+fn load_doubts(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError> {
+    let mut doubts = connection.prepare("SELECT doubt, mac FROM doubt")?;
+    for row in doubts.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
+        let (doubt, mac) = row?;
+        floor.learn_doubt(parse("doubt", &doubt)?, parse("doubt", &mac)?);
+    }
+    Ok(())
+}
+
+fn save_doubt(connection: &Connection, note: &Note) -> Result<(), StoreError> {
+    let (sql, doubt, mac) = match note {
+        Note::Doubted { doubt, mac } => ("INSERT OR IGNORE INTO doubt(doubt, mac) VALUES (?1, ?2)", doubt, mac),
+        Note::Trusted { doubt, mac } => ("DELETE FROM doubt WHERE doubt = ?1 AND mac = ?2", doubt, mac),
+        _ => return Ok(()),
+    };
+    connection.execute(sql, [doubt.as_str(), &mac.to_string()])?;
     Ok(())
 }
 
@@ -133,7 +156,10 @@ pub fn save_project(connection: &Connection, id: &ProjectId, project: Option<&Pr
                 "INSERT INTO project(id, body) VALUES (?1, ?2) ON CONFLICT(id) DO UPDATE SET body = excluded.body",
             )?
             .execute([id.as_str(), &to_json("project", project)?])?,
-        None => connection.execute("DELETE FROM project WHERE id = ?1", [id.as_str()])?,
+        None => {
+            former::keep(connection, Former::Project, id.as_str())?;
+            connection.execute("DELETE FROM project WHERE id = ?1", [id.as_str()])?
+        }
     };
     Ok(())
 }
@@ -167,6 +193,7 @@ pub fn save_firmware(connection: &Connection, id: Digest, firmware: Option<&Firm
             )?;
         }
         None => {
+            former::keep(connection, Former::Firmware, &id.to_string())?;
             connection.execute("DELETE FROM firmware WHERE id = ?1", [id.to_string()])?;
             connection.execute("DELETE FROM firmware_edit WHERE firmware = ?1", [id.to_string()])?;
         }
@@ -184,6 +211,7 @@ pub fn save_image(connection: &Connection, id: Digest, image: Option<&Image>) ->
             .prepare_cached("INSERT INTO image(id, name, body) VALUES (?1, ?2, ?3) ON CONFLICT(id) DO UPDATE SET body = excluded.body")?
             .execute([&id.to_string(), &image.name, &to_json("image", image)?])?,
         None => {
+            former::keep(connection, Former::Image, &id.to_string())?;
             image_rows::forget(connection, id)?;
             connection.execute("DELETE FROM image WHERE id = ?1", [id.to_string()])?
         }
@@ -402,6 +430,7 @@ pub fn save_note(connection: &Connection, note: &Note, at: Timestamp) -> Result<
             Ok(())
         }
         Note::Quarantined { address, until } => save_quarantine(connection, *address, *until),
+        Note::Doubted { .. } | Note::Trusted { .. } => save_doubt(connection, note),
         Note::Timeline { mac, moments } => timeline::append(connection, *mac, moments),
         Note::LateReport { session, what } => {
             connection.execute(

@@ -9,6 +9,7 @@ use crate::core::address::Pool;
 use crate::core::device::Mac;
 use crate::core::floor::{Deadlines, Settings};
 use crate::core::time::Timestamp;
+use crate::store::former::Former;
 
 #[test]
 fn a_database_of_a_newer_version_is_refused_with_its_number() {
@@ -97,6 +98,38 @@ fn a_database_of_each_older_version_is_brought_up_with_everything_in_it() {
         let moments = timeline::of_device(&connection, "020000000001".parse().unwrap()).unwrap();
         assert!(!moments.is_empty(), "{version}: the boot files are in the timeline");
     }
+}
+
+/// Until version 11 a project, an image and a firmware that were deleted left their ids alone in the history.
+#[test]
+fn what_was_deleted_before_is_called_again_as_the_journal_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    old(5, &path);
+    let connection = Connection::open(&path).unwrap();
+    let told = [
+        ("project.created", r#"{"id":"gone","name":"First"}"#),
+        ("project.updated", r#"{"id":"gone","name":"Gerät 7"}"#),
+        ("image.removed", r#"{"image":"aa","name":"a.img"}"#),
+        ("firmware.removed", r#"{"firmware":"bb","name":"b.bin"}"#),
+    ];
+    for (name, data) in told {
+        let sql = "INSERT INTO event(id, name, kind, subject, occurred, body) VALUES (?1, ?2, 'x', 'x', 0, ?3)";
+        let body = format!(r#"{{"data":{data}}}"#).into_bytes();
+        connection.execute(sql, rusqlite::params![data, name, body]).unwrap();
+    }
+    let known: String = connection.query_row("SELECT id FROM project LIMIT 1", [], |row| row.get(0)).unwrap();
+    drop(connection);
+    let connection = open(&path).unwrap();
+    let mut names: Vec<(Former, String, String)> =
+        former::names(&connection).unwrap().into_iter().map(|((kind, id), name)| (kind, id, name)).collect();
+    names.sort_by_key(|(_, id, _)| id.clone());
+    let named = |kind, id: &str, name: &str| (kind, id.to_owned(), name.to_owned());
+    let (image, firmware) = (named(Former::Image, "aa", "a.img"), named(Former::Firmware, "bb", "b.bin"));
+    assert_eq!(names, [image, firmware, named(Former::Project, "gone", "Gerät 7")]);
+
+    former::keep(&connection, Former::Project, &known).unwrap();
+    assert!(former::names(&connection).unwrap().contains_key(&(Former::Project, known)));
 }
 
 #[test]

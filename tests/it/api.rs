@@ -85,8 +85,8 @@ fn no_route_of_the_api_stands_beside_its_description() {
 }
 
 /// Calls that a viewer may make although they are unsafe: they read, or end his own login; of a command the command says.
-const OF_VIEWERS: [&str; 4] = ["send_command", "test_rules", "begin_login", "end_login"];
-const OF_OPERATORS: [&str; 13] = [
+const OF_VIEWERS: [&str; 5] = ["send_command", "test_rules", "preview_label", "begin_login", "end_login"];
+const OF_OPERATORS: [&str; 14] = [
     "activate_project",
     "deactivate_project",
     "authorize_device",
@@ -97,6 +97,7 @@ const OF_OPERATORS: [&str; 13] = [
     "power_cycle_device",
     "power_slot",
     "release_slot",
+    "print_label",
     "drain_station",
     "resume_station",
     "replay_events",

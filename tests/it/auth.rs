@@ -51,6 +51,10 @@ fn a_token_opens_what_its_role_may_until_it_is_revoked() {
         (&viewer, "POST", "/api/v1/projects/p/activate", &Value::Null, 403),
         (&operator, "POST", "/api/v1/projects/p/activate", &Value::Null, 200),
         (&operator, "POST", "/api/v1/commands", &json!({"name": "project.delete", "params": {"project": "p"}}), 403),
+        (&viewer, "POST", "/api/v1/labels/none/preview", &json!({"device": "020000000001"}), 404),
+        (&viewer, "POST", "/api/v1/labels/none/print", &json!({"device": "020000000001"}), 403),
+        (&operator, "POST", "/api/v1/labels/none/print", &json!({"device": "020000000001"}), 404),
+        (&operator, "POST", "/api/v1/labels", &json!({"name": "plate", "text": "x"}), 403),
         (&viewer, "GET", "/result/getresults", &Value::Null, 404),
         // The predecessor's uploads are no commands; they are for whom those of `/api/v1` are for.
         (&operator, "POST", "/image/upload-image", &Value::Null, 403),
@@ -60,6 +64,12 @@ fn a_token_opens_what_its_role_may_until_it_is_revoked() {
     ] {
         let answer = call(&agent, token, method, path, body);
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    // The reply says which command was refused, as far as there is one of this name.
+    for (name, told) in [("project.delete", "project.delete"), ("project.explode", "unknown")] {
+        let body = json!({"name": name, "command_id": "order-0007", "params": {"project": "p"}});
+        let reply = call(&agent, &operator, "POST", "/api/v1/commands", &body).json();
+        assert_eq!((&reply["name"], &reply["command_id"]), (&json!(told), &json!("order-0007")), "{reply}");
     }
     // Who did what is in the journal, and no token is.
     let answer = call(&agent, &viewer, "GET", "/api/v1/events?limit=1000", &Value::Null);

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::mpsc::channel;
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -382,6 +383,97 @@ fn an_upload_is_whole_or_not_there_and_a_taken_name_is_told_before_the_body() {
     let mut answer = [0; 12];
     announce("a.img").read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 400", "with most of the body still to come");
+    agent.finish();
+}
+
+/// A request for a boot file, and the first block of it: from where it comes, and what is in it.
+fn fetch_first(client: &UdpSocket, station: SocketAddr) -> (SocketAddr, Vec<u8>) {
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"\0\x01kernel.img\0octet\0", station).unwrap();
+    let mut packet = [0; 600];
+    let (length, from) = client.recv_from(&mut packet).unwrap();
+    assert_eq!(packet[..4], [0, 3, 0, 1], "the first block");
+    (from, packet[4..length].to_vec())
+}
+
+/// Fault 9: 50 downloads at most, and then a livelock. What it says of addresses is in `core/floor/tests/conflict.rs`.
+#[test]
+fn two_hundred_downloads_at_once_all_begin_and_all_end() {
+    let agent = TestAgent::start("{mqtt: off}");
+    let kernel: Vec<u8> = (0..700_u32).map(|n| n.to_le_bytes()[0]).collect();
+    fs::write(agent.folder.path().join("bootfiles/kernel.img"), &kernel).unwrap();
+    let clients: Vec<UdpSocket> = (0..200).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    // All of them have their first block, and none of them acknowledges it.
+    let begun: Vec<(SocketAddr, Vec<u8>)> = clients.iter().map(|client| fetch_first(client, agent.tftp)).collect();
+    for (client, (from, first)) in clients.iter().zip(begun) {
+        client.send_to(&[0, 4, 0, 1], from).unwrap();
+        let mut packet = [0; 600];
+        // The first block may have been sent again meanwhile.
+        let rest = loop {
+            let length = client.recv(&mut packet).unwrap();
+            if packet[..4] == [0, 3, 0, 2] {
+                break &packet[4..length];
+            }
+        };
+        client.send_to(&[0, 4, 0, 2], from).unwrap();
+        assert_eq!([&first, rest].concat(), kernel);
+    }
+    agent.finish();
+}
+
+/// Fault 12: what the station has started does not outlive it.
+#[test]
+fn a_stop_ends_the_programs_that_it_has_started_and_what_those_have_started() {
+    let mut agent = TestAgent::start("{mqtt: off}");
+    assert!(agent.stop().success());
+    let (path, pipe) = (agent.folder.path().join("bootline.yml"), agent.folder.path().join("pipe"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Both hold the pipe open: it ends with the last of them.
+    let program = format!("exec 3>'{}'; sleep 1000 & echo begun >&3; wait", pipe.display());
+    let printers = format!("printers: [{{name: hung, command: [sh, -c, \"{program}\"], timeout: 1h}}]\n");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}{printers}")).unwrap();
+    agent.restart();
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let mut pipe = fs::File::open(pipe).unwrap();
+        let mut begun = [0; 6];
+        pipe.read_exact(&mut begun).unwrap();
+        tell.send("begun").unwrap();
+        pipe.read_to_end(&mut Vec::new()).unwrap();
+        tell.send("ended").unwrap();
+    });
+    assert_eq!(agent.post("/api/v1/labels", &json!({"name": "plate", "text": "{{ device.mac }}"})).status, 200);
+    let image = agent.image("a.img", &[1; 4096]);
+    let labels = json!([{"label": "plate", "on": "preinstall", "printer": "hung"}]);
+    let project = json!({"name": "p", "image": image, "active": true, "labels": labels});
+    assert_eq!(agent.post("/api/v1/projects", &project).status, 201);
+    assert_eq!(FakeBoard::new(agent.devices, 1).ask(SIZE).unwrap().status, 200);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("begun"));
+    assert!(agent.stop().success(), "SIGTERM is a stop in order");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok("ended"));
+}
+
+/// What is gone is still called in the history as it was.
+#[test]
+fn a_record_names_its_project_and_image_also_when_both_are_deleted() {
+    let mut agent = TestAgent::start("{mqtt: off}");
+    assert_eq!(upload(&agent, "a.img", &[1; 4096]).status, 200);
+    form(&agent, "/project/create", "project_name=Gerät 7&active=true&image=a.img");
+    let board = FakeBoard::new(agent.devices, 1);
+    assert_eq!(board.provision(SIZE).unwrap().status, 200);
+    for path in ["/project/delete?project_name=Ger%C3%A4t%207", "/image/delete-image?image=a.img"] {
+        assert_eq!(http::call(agent.operators, "DELETE", path, &[], b"").unwrap().status, 200, "{path}");
+    }
+    let named = |agent: &TestAgent| {
+        let records = agent.get(&format!("/result/getresultsbyserial?serial={}", board.serial)).json();
+        let info = records.as_object().unwrap().values().next().unwrap()["cmProvisionInfo"].clone();
+        (info["projectName"].clone(), info["image"].clone())
+    };
+    assert_eq!(named(&agent), (json!("Gerät 7"), json!("a.img")));
+    assert!(agent.stop().success());
+    agent.restart();
+    assert_eq!(named(&agent), (json!("Gerät 7"), json!("a.img")));
     agent.finish();
 }
 

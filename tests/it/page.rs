@@ -40,6 +40,16 @@ fn projects_rules_images_and_the_history_are_managed() {
 }
 
 #[test]
+fn slots_are_watched_switched_and_released() {
+    browse("slots.test.js");
+}
+
+#[test]
+fn labels_are_written_previewed_and_printed_again() {
+    browse("labels.test.js");
+}
+
+#[test]
 fn every_view_reads_well_and_axe_finds_nothing_serious() {
     browse("look.test.js");
 }

@@ -134,7 +134,7 @@ fn sums_tell_yield_and_why_devices_failed() {
 }
 
 #[test]
-fn events_are_found_by_kind_id_type_and_time() {
+fn events_are_found_by_kind_id_type_session_and_time() {
     let agent = TestAgent::start("{mqtt: off}");
     let boards = a_day(&agent);
     let events = |query: &str| {
@@ -147,6 +147,10 @@ fn events_are_found_by_kind_id_type_and_time() {
     let all = events("");
     let newest = events("&before=9000000000000000");
     assert_eq!(newest, all);
+    let session = &failed[0]["data"]["session"];
+    let own: Vec<Value> = all.iter().filter(|event| event["data"]["session"] == *session).cloned().collect();
+    assert!(own.len() > 2 && own.len() < all.len(), "{own:?}");
+    assert_eq!(events(&format!("&session={}", session.as_str().unwrap())), own);
     let at = failed[0]["time"].as_str().unwrap();
     assert_eq!(events(&format!("&from={at}")).len() + events(&format!("&to={at}")).len(), all.len());
     agent.finish();
@@ -231,6 +235,9 @@ fn answers_have_the_shape_that_the_document_says() {
         ("/sessions", ""),
         ("/sessions/{id}", &session),
         ("/events", ""),
+        ("/labels", ""),
+        ("/label_jobs", ""),
+        ("/slots", ""),
         ("/stats", ""),
         ("/station", ""),
         ("/alarms", ""),

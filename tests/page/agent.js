@@ -42,8 +42,10 @@ export function call(port, method, target, { headers = {}, body = "" } = {}) {
 }
 
 export class Agent {
-  static async start() {
+  /** `more` is added to its configuration. */
+  static async start(more = "") {
     const agent = new Agent();
+    agent.more = more;
     agent.folder = mkdtempSync(path.join(tmpdir(), "bootline-page-"));
     mkdirSync(path.join(agent.folder, "bootfiles"));
     await agent.#run([0, 0, 0]);
@@ -63,10 +65,11 @@ network:
 http: {operators: '127.0.0.1:${operators}', devices: '127.0.0.1:${devices}'}
 sessions: {max_attempts: 50}
 slots: [{name: bench-7, jumper: '010'}]
+printers: [{name: zebra, command: [cp, '{file}', '${this.folder}/label']}, {name: away, command: ['false']}]
 bus: {mqtt: off}
 data: ${this.folder}/data
 bootfiles: ${this.folder}/bootfiles
-`,
+${this.more}`,
     );
     const { RUST_LOG: _, ...env } = process.env;
     this.child = spawn(BINARY, ["run", "--config", config], { stdio: ["ignore", "inherit", "pipe"], env });

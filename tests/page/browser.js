@@ -23,7 +23,7 @@ export async function launch() {
   });
 }
 
-/** A fresh page; `complaints` collects what the browser finds wrong with it. */
+/** A fresh page, `prepare`d before it is loaded; `complaints` collects what the browser finds wrong with it. */
 export async function open(browser, agent, hash = "#/line", options = {}) {
   const context = await browser.newContext({
     viewport: { width: 1280, height: 860 },
@@ -36,6 +36,7 @@ export async function open(browser, agent, hash = "#/line", options = {}) {
   page.on("console", (message) => message.type() === "error" && page.complaints.push(message.text()));
   page.on("pageerror", (error) => page.complaints.push(String(error)));
   if (process.env.PAGE_FILES) await fromFolder(page, process.env.PAGE_FILES);
+  await options.prepare?.(page);
   await page.goto(`${agent.url}${options.search ?? ""}${hash}`);
   await page
     .locator(".connection[data-state=live]")

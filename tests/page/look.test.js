@@ -8,7 +8,19 @@ import { Agent } from "./agent.js";
 import { Board } from "./board.js";
 import { launch, open, seriousFaults, shoot } from "./browser.js";
 
-const VIEWS = ["line", "projects", "project/gateway", "rules", "history", "images", "firmware", "scripts", "station"];
+const VIEWS = [
+  "line",
+  "slots",
+  "projects",
+  "project/gateway",
+  "rules",
+  "history",
+  "images",
+  "firmware",
+  "scripts",
+  "labels",
+  "station",
+];
 
 let agent;
 let browser;
@@ -24,6 +36,8 @@ before(async () => {
     await agent.image("panel-1.9.img", randomBytes(6 << 20)),
   ];
   await agent.api("POST", "/scripts", { name: "Burn in", text: "#!/bin/sh\nexit 0\n", on_failure: "warn" });
+  await agent.api("POST", "/labels", { name: "Type plate", text: "^XA^FD{{ device.serial }}^FS^XZ\n" });
+  await agent.api("POST", "/labels", { name: "Box", text: "{{ device.mac | upper | groups }}\n" });
   await agent.api("POST", "/projects", {
     name: "Gateway",
     image: gateway,
@@ -31,6 +45,10 @@ before(async () => {
     active: true,
     status_led: { gpio: 21 },
     boot: { config_txt: "dtoverlay=dwc2" },
+    labels: [
+      { label: "type-plate", on: "preinstall", printer: "zebra" },
+      { label: "box", on: "preinstall", printer: "away" },
+    ],
   });
   await agent.api("POST", "/projects", { name: 'Panel 7"', image: panel, scripts: { preinstall: ["burn-in"] } });
   await agent.api("PUT", "/rules", {

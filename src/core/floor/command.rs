@@ -294,10 +294,10 @@ impl Floor {
 
     fn authorize(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
         let device = self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
-        let facts = match device.authorized {
-            true => Vec::new(),
-            false => vec![Event::DeviceAuthorized { device: self.reference(mac), by: command.actor.id.clone() }.into()],
-        };
+        let mut facts: Vec<Fact> = self.looked_at(mac).collect();
+        if !device.authorized {
+            facts.push(Event::DeviceAuthorized { device: self.reference(mac), by: command.actor.id.clone() }.into());
+        }
         Ok((facts, json!({"device": mac, "authorized": true})))
     }
 

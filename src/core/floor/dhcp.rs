@@ -46,6 +46,7 @@ impl Floor {
             }
             facts.push(seen.into());
         }
+        facts.extend(self.booted_as_known(ask.mac, identity.serial8));
         facts.push(Note::BootSeen { mac: ask.mac, identity, circuit: ask.circuit.clone() }.into());
         facts
     }

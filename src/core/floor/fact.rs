@@ -6,6 +6,7 @@ use crate::core::boot::Fetched;
 use crate::core::delivery::Sink;
 use crate::core::device::{BootIdentity, Mac};
 use crate::core::event::Event;
+use crate::core::floor::Doubt;
 use crate::core::image::{Digest, Keeping, ZeroMap};
 use crate::core::job::Job;
 use crate::core::label::{Label, LabelId};
@@ -48,6 +49,16 @@ pub enum Note {
     /// Nobody says so any more.
     Settled {
         address: Ipv4Addr,
+    },
+    /// What a device says of itself is at odds with what is known.
+    Doubted {
+        doubt: Doubt,
+        mac: Mac,
+    },
+    /// It is not any more.
+    Trusted {
+        doubt: Doubt,
+        mac: Mac,
     },
     /// A boot client showed itself by option 97.
     BootSeen {

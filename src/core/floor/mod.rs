@@ -12,6 +12,7 @@ mod dhcp;
 mod fact;
 mod firmware;
 mod identify;
+mod identity;
 mod image;
 mod labels;
 mod replay;
@@ -34,6 +35,7 @@ use crate::core::device::{Mac, Serial};
 use crate::core::event::Event;
 use crate::core::firmware::Firmware;
 use crate::core::floor::conflict::Contests;
+use crate::core::floor::identity::Doubts;
 use crate::core::floor::image::Shelf;
 use crate::core::image::{Digest, Image, Keeping};
 use crate::core::job::Job;
@@ -53,6 +55,7 @@ use crate::core::view::Answer;
 pub use crate::core::floor::device::Device;
 pub use crate::core::floor::fact::{Fact, Note};
 pub use crate::core::floor::firmware::wanted_edits;
+pub use crate::core::floor::identity::Doubt;
 pub use crate::core::floor::image::{Progress, shown as shown_image};
 
 /// What the configuration says to the core.
@@ -119,6 +122,7 @@ pub struct Floor {
     serials: HashMap<Serial, Mac>,
     sessions: HashMap<SessionId, Session>,
     alarms: BTreeMap<String, String>,
+    doubts: Doubts,
     slots: BTreeMap<SlotName, SlotState>,
     labels: Labels,
     delivery: Delivery,
@@ -142,6 +146,7 @@ impl Floor {
             serials: HashMap::new(),
             sessions: HashMap::new(),
             alarms: BTreeMap::new(),
+            doubts: Doubts::new(),
             slots: BTreeMap::new(),
             labels: Labels::default(),
             delivery: Delivery::default(),
@@ -264,6 +269,7 @@ impl Floor {
                 let mut facts = self.passed_deadlines(now);
                 facts.extend(self.addresses_settled(now));
                 facts.extend(self.labels_expired(now));
+                facts.extend(self.doubts_settled());
                 Ok(Decision::noted(facts))
             }
         }
@@ -419,6 +425,8 @@ impl Floor {
             Note::Quarantined { address, until } => self.addresses.set_aside(*address, *until),
             Note::Contested { address, by } => self.contests.hear(*address, *by, at),
             Note::Settled { address } => self.contests.settle(*address),
+            Note::Doubted { doubt, mac } => self.learn_doubt(*doubt, *mac),
+            Note::Trusted { doubt, mac } => self.forget_doubt(*doubt, *mac),
             Note::BootSeen { mac, identity, circuit } => self.boot_seen(*mac, *identity, circuit.clone(), at),
             Note::TokenIssued { session, token } => {
                 if let Some(session) = self.sessions.get_mut(session) {

@@ -3,7 +3,7 @@
 use crate::core::advice::advice;
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event, Via};
-use crate::core::floor::{Decision, Fact, Floor, Note, firmware, scripts};
+use crate::core::floor::{Decision, Doubt, Fact, Floor, Note, firmware, scripts};
 use crate::core::observation::{Cache, Evidence, Report, Reported, ScriptAsk, Vitals};
 use crate::core::plan::{Plan, SessionId, Token};
 use crate::core::project::Project;
@@ -18,11 +18,12 @@ impl Floor {
         let mac = match self.who_calls(ask) {
             Ok(mac) => mac,
             Err((refusal, alarm)) => {
-                let facts = alarm.map(|detail| self.alarm("identity.address", &detail)).unwrap_or_default();
+                let doubt = alarm.zip(ask.mac).map(|(detail, mac)| self.doubted(Doubt::Address, mac, &detail));
+                let facts = doubt.unwrap_or_default();
                 return Ok(Decision { facts, answer: Answer::Refused(refusal) });
             }
         };
-        let mut facts = Vec::new();
+        let mut facts = Vec::from_iter(self.trusted(Doubt::Address, mac));
         if !self.devices.contains_key(&mac) {
             facts.push(self.discovered(mac, None, Via::Script, None).into());
         }
@@ -42,6 +43,7 @@ impl Floor {
                 "the device asked for a new script in the middle of a session",
             ));
         }
+        facts.extend(self.asked_as_known(mac, ask.serial));
         let reference = DeviceRef { serial: Some(ask.serial), serial8: Some(ask.serial.low()), ..self.reference(mac) };
         match self.start(mac, ask, &reference, now) {
             Ok(started) => {
@@ -98,15 +100,18 @@ impl Floor {
 
     /// A serial that moved to another MAC is told; a MAC that shows another serial is not written.
     fn serial_conflict(&self, mac: Mac, ask: &ScriptAsk, facts: &mut Vec<Fact>) -> Option<Refusal> {
-        if let Some(other) = self.serials.get(&ask.serial).filter(|other| **other != mac) {
-            let detail = format!("serial {} was known as device {other} and now shows as {mac}", ask.serial);
-            facts.extend(self.alarm("identity.serial", &detail));
+        let shown = ask.serial;
+        let other = self.serials.get(&shown).filter(|other| **other != mac);
+        let moved = other.map(|other| format!("serial {shown} was known as device {other} and now shows as {mac}"));
+        let device = self.devices.get(&mac);
+        let known = device.and_then(|device| device.serial).filter(|known| *known != shown);
+        let changed = known.map(|known| format!("device {mac} was known with serial {known} and now shows {shown}"));
+        let details: Vec<&str> = [&moved, &changed].into_iter().flatten().map(String::as_str).collect();
+        if !details.is_empty() {
+            facts.extend(self.doubted(Doubt::Serial, mac, &details.join("; ")));
         }
-        let device = self.devices.get(&mac)?;
-        let known = device.serial.filter(|known| *known != ask.serial)?;
-        let detail = format!("device {mac} was known with serial {known} and now shows {}", ask.serial);
-        facts.extend(self.alarm("identity.serial", &detail));
-        (!device.authorized).then(|| Refusal::new(409, "identity_conflict", detail))
+        let authorized = device.is_some_and(|device| device.authorized);
+        changed.filter(|_| !authorized).map(|detail| Refusal::new(409, "identity_conflict", detail))
     }
 
     fn open_session(&self, mac: Mac) -> Option<&Session> {

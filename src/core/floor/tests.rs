@@ -6,6 +6,7 @@ mod deadlines;
 mod delivery;
 mod firmware;
 mod identify;
+mod identity;
 mod labels;
 mod rules;
 mod scripts;

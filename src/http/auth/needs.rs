@@ -5,9 +5,11 @@ use axum::http::Method;
 use crate::core::role::Role;
 use crate::http::auth::is_safe;
 
-/// Unsafe calls below these are commands, or end a caller's own login.
-const COMMANDS: [&str; 11] =
-    ["commands", "projects", "rules", "devices", "scripts", "jobs", "slots", "sinks", "events", "station", "session"];
+/// Unsafe calls below these are commands, or end a caller's own login; the preview of a label reads.
+const COMMANDS: [&str; 12] = [
+    "commands", "projects", "rules", "devices", "scripts", "labels", "jobs", "slots", "sinks", "events", "station",
+    "session",
+];
 
 /// The least role, and what to call the deed. An unsafe route that nobody thought of is for admins.
 pub fn of(method: &Method, path: &str) -> (Role, String) {
@@ -50,6 +52,7 @@ mod tests {
             (Method::PATCH, "/api/v1/projects/a", Role::Viewer),
             (Method::POST, "/api/v1/rules/test", Role::Viewer),
             (Method::POST, "/api/v1/slots/a/release", Role::Viewer),
+            (Method::POST, "/api/v1/labels/a/print", Role::Viewer),
             (Method::POST, "/api/v1/images", Role::Admin),
             (Method::PATCH, "/api/v1/uploads/7", Role::Admin),
             (Method::POST, "/api/v1/firmware/import", Role::Admin),

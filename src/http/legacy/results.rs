@@ -18,7 +18,7 @@ use crate::core::session::{Outcome, Session, StepName};
 use crate::core::time::Timestamp;
 use crate::http::legacy::form::{Fields, Wrong};
 use crate::http::operator::Operator;
-use crate::ledger::{Ledger, SubmitError};
+use crate::ledger::{Former, Ledger, SubmitError};
 
 /// Serials that are read at a time.
 const PAGE: u32 = 100;
@@ -29,11 +29,12 @@ pub fn local(at: Timestamp, format: &str) -> String {
     moment.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string()
 }
 
-/// What ids are called. What is gone is called by its id.
+/// What ids are called. What is gone is called as it was; by its id where nobody knows that any more.
 pub struct Names {
     projects: HashMap<ProjectId, String>,
     images: HashMap<Digest, String>,
     eeproms: HashMap<Digest, String>,
+    former: HashMap<(Former, String), String>,
 }
 
 impl Names {
@@ -45,19 +46,25 @@ impl Names {
             projects: projects.map(|project| (project.id, project.name)).collect(),
             images: images.map(|image| (image.id, image.name)).collect(),
             eeproms: eeproms.map(|eeprom| (eeprom.id, eeprom.name)).collect(),
+            former: ledger.former_names().await?,
         })
     }
 
     pub fn image(&self, id: Digest) -> String {
-        self.images.get(&id).cloned().unwrap_or_else(|| id.to_string())
+        self.images.get(&id).cloned().unwrap_or_else(|| self.once(Former::Image, id.to_string()))
     }
 
     pub fn eeprom(&self, id: Digest) -> String {
-        self.eeproms.get(&id).cloned().unwrap_or_else(|| id.to_string())
+        self.eeproms.get(&id).cloned().unwrap_or_else(|| self.once(Former::Firmware, id.to_string()))
     }
 
     fn project(&self, id: &ProjectId) -> String {
-        self.projects.get(id).cloned().unwrap_or_else(|| id.to_string())
+        self.projects.get(id).cloned().unwrap_or_else(|| self.once(Former::Project, id.to_string()))
+    }
+
+    fn once(&self, kind: Former, id: String) -> String {
+        let key = (kind, id);
+        self.former.get(&key).cloned().unwrap_or(key.1)
     }
 }
 

@@ -34,8 +34,9 @@ const FILES: &[File] = files! {
     "icon.svg" "icons.svg"
     "base.css" "forms.css" "line.css" "views.css"
     "app.js" "api.js" "device.js" "dialog.js" "dom.js" "firmware.js" "floor.js" "form.js" "format.js" "history.js"
-    "images.js" "line.js" "live.js" "login.js" "project.js" "projectform.js" "projects.js" "rule.js" "rules.js"
-    "scripts.js" "session.js" "sound.js" "station.js" "text.js" "tile.js" "timeline.js" "today.js" "upload.js"
+    "images.js" "labelform.js" "labels.js" "line.js" "live.js" "login.js" "preview.js" "project.js" "projectform.js"
+    "projects.js" "rule.js" "rules.js" "scripts.js" "session.js" "sessionlabels.js" "slots.js" "sound.js" "station.js"
+    "text.js" "tile.js" "timeline.js" "today.js" "upload.js"
 };
 
 /// By its content, so that a new program brings new files.

@@ -4,6 +4,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::core::delivery::Replay;
+use crate::core::observation::PowerDone;
+use crate::core::slot::PowerAction;
 use crate::ledger::{Keeper, Recorded, Retention, SessionFilter};
 
 fn retention(folder: &Path, keep: Duration, cap_bytes: u64) -> Retention {
@@ -139,6 +141,32 @@ async fn a_drained_station_is_drained_after_a_restart_too() {
 }
 
 #[tokio::test]
+async fn a_device_in_doubt_is_in_doubt_after_a_restart_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::by_hand(START);
+    let (ledger, thread) = open(folder.path(), &clock);
+    with_project(&ledger).await;
+    ask(&ledger, 1).await;
+    let Observation::ScriptAsked(mut other) = script(1) else { panic!("a script is asked for") };
+    other.serial = crate::core::device::Serial(99);
+    tell(&ledger, Observation::ScriptAsked(other)).await;
+    drop(ledger);
+    thread.join().unwrap();
+    let (ledger, _) = open(folder.path(), &clock);
+    let standing = async || {
+        ledger.submit(Input::Tick).await.unwrap();
+        let alarms = ledger.alarms().await.unwrap();
+        alarms.into_iter().map(|(code, _)| code).collect::<Vec<_>>()
+    };
+    assert_eq!(standing().await, ["identity.serial"]);
+    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: Some(Serial8(1)) });
+    let (kind, mac) = (DhcpKind::Discover, Mac::new([2, 0, 0, 0, 0, 1]));
+    let boot = DhcpAsk { kind, mac, identity, circuit: None, requested: None, anyone: false, proxy: false };
+    tell(&ledger, Observation::Dhcp(boot)).await;
+    assert_eq!(standing().await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_replay_selects_by_range_time_kind_device_and_type() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::by_hand(START);
@@ -148,6 +176,9 @@ async fn a_replay_selects_by_range_time_kind_device_and_type() {
     ask(&ledger, 1).await;
     clock.forward(Duration::from_secs(60));
     ask(&ledger, 2).await;
+    let (slot, action, by) = ("bench-1".parse().unwrap(), PowerAction::Off, "erp".to_owned());
+    tell(&ledger, Observation::PowerDone(PowerDone { slot, action, by, fault: None })).await;
+    order(&ledger, "label.put", r#"{"params":{"name":"plate","text":"{{ device.mac }}"}}"#).await;
     tell(&ledger, Observation::Delivered { sink: "mqtt".to_owned(), seq: ledger.newest() }).await;
     let all = ledger.events(0, 100).await.unwrap();
     let minute = START.plus(Duration::from_secs(60));
@@ -158,6 +189,8 @@ async fn a_replay_selects_by_range_time_kind_device_and_type() {
             Box::new(|e: &Recorded| (2..=4).contains(&e.seq)) as Box<dyn Fn(&Recorded) -> bool>,
         ),
         (r#"{"from":1,"kind":"project"}"#.to_owned(), Box::new(|e: &Recorded| e.kind == "project")),
+        (r#"{"from":1,"kind":"slot"}"#.to_owned(), Box::new(|e: &Recorded| e.name == "slot.powered")),
+        (r#"{"from":1,"kind":"label"}"#.to_owned(), Box::new(|e: &Recorded| e.name == "label.added")),
         (r#"{"from":1,"device":"020000000002"}"#.to_owned(), Box::new(|e: &Recorded| e.subject == "020000000002")),
         (r#"{"from":1,"types":["device.*"]}"#.to_owned(), Box::new(|e: &Recorded| e.name.starts_with("device."))),
         (format!(r#"{{"since":"{minute}"}}"#), Box::new(move |e: &Recorded| e.occurred >= minute)),

@@ -149,3 +149,36 @@ fn a_used_up_pool_raises_one_alarm_until_there_is_room() {
     world.pass(3600);
     assert_eq!(world.alarms(), cleared(EXHAUSTED), "the leases are over");
 }
+
+/// Fault 9 of the predecessor: an offer that was not kept for whom it was made, a thousand leases at most, and an answer
+/// to everyone. Its downloads are in `tests/it/legacy.rs`.
+#[test]
+fn two_thousand_neighbours_at_once_each_keep_what_they_were_offered_and_a_stranger_gets_nothing() {
+    let mut settings = settings();
+    (settings.pool.first, settings.pool.last) = (Ipv4Addr::new(10, 0, 1, 0), Ipv4Addr::new(10, 0, 16, 255));
+    let mut world = World { floor: Floor::new(settings), ..World::new() };
+    world.tell(Observation::ImageIngested(image())).unwrap();
+    world.order("project.create", r#"{"name":"Gateway","image":"a.img","active":true}"#).unwrap();
+    let asked = |mac: Mac, kind, identity, requested| {
+        Observation::Dhcp(DhcpAsk { kind, mac, identity, circuit: None, requested, anyone: false, proxy: false })
+    };
+    let macs: Vec<Mac> =
+        (0..2000_u16).map(|n| Mac::new([2, 0, 0, 1, n.to_be_bytes()[0], n.to_be_bytes()[1]])).collect();
+    let identity = Some(BootIdentity { family: Family::Pi4, revision: None, serial8: None });
+    let mut offered = Vec::new();
+    for mac in &macs {
+        let answer = world.tell(asked(*mac, DhcpKind::Discover, identity, None)).unwrap();
+        let Answer::Dhcp(DhcpVerdict::Lease(lease)) = answer else { panic!("{mac}: {answer:?}") };
+        offered.push(lease.address);
+    }
+    assert_eq!(offered.iter().collect::<std::collections::BTreeSet<_>>().len(), macs.len(), "no address twice");
+    for (mac, address) in macs.iter().zip(&offered) {
+        let answer = world.tell(asked(*mac, DhcpKind::Request, identity, Some(*address))).unwrap();
+        assert!(
+            matches!(answer, Answer::Dhcp(DhcpVerdict::Lease(lease)) if lease.address == *address),
+            "{mac} is refused {address}, which it was offered: {answer:?}"
+        );
+    }
+    let stranger = world.tell(asked(Mac::new([2, 0, 0, 9, 9, 9]), DhcpKind::Discover, None, None)).unwrap();
+    assert!(matches!(stranger, Answer::Dhcp(DhcpVerdict::Silent)), "{stranger:?}");
+}

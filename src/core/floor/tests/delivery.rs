@@ -171,6 +171,23 @@ fn a_replay_is_a_job_over_what_is_kept_and_taken() {
 }
 
 #[test]
+fn events_of_every_kind_can_be_sent_again_alone() {
+    let mut world = station(300, 300);
+    for kind in ["device", "project", "image", "firmware", "rule", "script", "slot", "label", "station", "command"] {
+        let params = format!(r#"{{"sink":"mqtt","from":1,"kind":"{kind}"}}"#);
+        world.order("events.replay", &params).unwrap_or_else(|refusal| panic!("{kind}: {refusal}"));
+        let replays = world.floor.replays();
+        let found = replays
+            .iter()
+            .filter_map(|job| job.replay.as_ref())
+            .any(|replay| replay.which.kind.as_deref() == Some(kind));
+        assert!(found, "{kind}");
+    }
+    let refusal = world.order("events.replay", r#"{"sink":"mqtt","from":1,"kind":"slots"}"#).unwrap_err();
+    assert!(refusal.detail.contains("label, slot"), "it says which kinds there are: {refusal}");
+}
+
+#[test]
 fn a_drained_station_begins_nothing_finishes_what_runs_and_resumes() {
     let mut world = World::ready();
     let running = world.script(1).unwrap();

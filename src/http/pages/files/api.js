@@ -25,8 +25,9 @@ async function problemOf(response) {
   return new Problem(response.status, body);
 }
 
-async function send(method, path, { body, raw, headers = {}, revision, signal } = {}) {
-  const all = { accept: "application/json", ...headers };
+/** `as: "text"` is for the few answers that are no JSON. */
+async function send(method, path, { body, raw, headers = {}, revision, signal, as } = {}) {
+  const all = { accept: as === "text" ? "text/plain, application/json" : "application/json", ...headers };
   if (body !== undefined) all["content-type"] = "application/json";
   if (revision !== undefined) all["if-match"] = `"${revision}"`;
   try {
@@ -47,6 +48,7 @@ export async function call(method, path, options = {}) {
     response = await send(method, path, options);
   }
   if (!response.ok) throw await problemOf(response);
+  if (options.as === "text") return response.text();
   return response.status === 204 ? {} : response.json();
 }
 

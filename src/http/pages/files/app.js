@@ -6,6 +6,7 @@ import { showFirmware } from "./firmware.js";
 import { Floor, nameOf } from "./floor.js";
 import { showHistory } from "./history.js";
 import { showImages } from "./images.js";
+import { showLabels } from "./labels.js";
 import { Line, sayEnd } from "./line.js";
 import { Live } from "./live.js";
 import { askForToken } from "./login.js";
@@ -14,12 +15,24 @@ import { showProjects } from "./projects.js";
 import { showRules } from "./rules.js";
 import { showScripts } from "./scripts.js";
 import { showSession } from "./session.js";
+import { showSlots } from "./slots.js";
 import * as sound from "./sound.js";
 import { showStation } from "./station.js";
 import { T } from "./text.js";
 import { Today } from "./today.js";
 
-const PAGES = ["line", "projects", "rules", "history", "images", "firmware", "scripts", "station"];
+const PAGES = [
+  "line",
+  "slots",
+  "projects",
+  "rules",
+  "history",
+  "images",
+  "firmware",
+  "scripts",
+  "labels",
+  "station",
+];
 
 /** All that views show from. */
 class Station extends EventTarget {
@@ -96,6 +109,7 @@ const main = document.getElementById("main");
 
 const VIEWS = {
   line: () => line.show(main),
+  slots: () => showSlots(main, station),
   projects: () => showProjects(main, station),
   project: (id) => showProject(main, station, id),
   rules: () => showRules(main, station),
@@ -104,6 +118,7 @@ const VIEWS = {
   images: () => showImages(main, station),
   firmware: () => showFirmware(main, station),
   scripts: () => showScripts(main, station),
+  labels: () => showLabels(main, station),
   station: () => showStation(main, station),
 };
 

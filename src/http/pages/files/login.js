@@ -11,6 +11,12 @@ export async function whoAmI() {
   return call("GET", "/session", { quiet: true }).catch(() => undefined);
 }
 
+/** Whether a caller may command devices and places; a station that does not ask lets everyone. */
+export async function mayOperate() {
+  const role = (await whoAmI())?.role;
+  return role === undefined || role !== "viewer";
+}
+
 let asking;
 
 /** True once a token was taken. Many calls may fail at once: they all wait for one answer. */

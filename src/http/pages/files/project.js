@@ -8,17 +8,30 @@ import { projectForm } from "./projectform.js";
 import { heading } from "./projects.js";
 import { T } from "./text.js";
 
-const FIELDS = ["name", "image", "storage", "again", "sizes", "firmware", "scripts", "data_file", "status_led", "boot"];
+const FIELDS = [
+  "name",
+  "image",
+  "storage",
+  "again",
+  "sizes",
+  "firmware",
+  "scripts",
+  "data_file",
+  "labels",
+  "status_led",
+  "boot",
+];
 
 export async function showProject(main, station, id) {
   const isNew = id === "new";
-  const [{ images }, { firmware }, { scripts }, found] = await Promise.all([
+  const [{ images }, { firmware }, { scripts }, { labels }, found] = await Promise.all([
     api.get("/images"),
     api.get("/firmware"),
     api.get("/scripts"),
+    api.get("/labels"),
     isNew ? { project: {} } : api.get(`/projects/${id}`),
   ]);
-  const editor = new Editor(main, found.project, { images, firmware, scripts });
+  const editor = new Editor(main, found.project, { images, firmware, scripts, labels });
   editor.draw();
   const leave = () => {};
   leave.isDirty = () => editor.isDirty();

@@ -3,14 +3,16 @@
 import { button, h, put, signButton } from "./dom.js";
 import { area, check, field, group, input, select } from "./form.js";
 import { exactBytes, parseBytes } from "./format.js";
+import { labelsPart } from "./labelform.js";
 import { T } from "./text.js";
 
 /** Each part: {node, read} with read() -> some fields of the request. */
-export function projectForm(project, { images, firmware, scripts }) {
+export function projectForm(project, { images, firmware, scripts, labels }) {
   const parts = [
     basics(project, images),
     eeprom(project.firmware, firmware),
     scriptsPart(project, scripts),
+    labelsPart(project, labels),
     board(project),
   ];
   return {

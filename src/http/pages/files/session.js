@@ -6,19 +6,27 @@ import { button, facts, h, put } from "./dom.js";
 import { openDevice } from "./device.js";
 import * as format from "./format.js";
 import { outcomeSign } from "./history.js";
+import { mayOperate } from "./login.js";
 import { heading } from "./projects.js";
+import { labelsOf, sessionLabels } from "./sessionlabels.js";
 import { T } from "./text.js";
 import { drawTimeline } from "./timeline.js";
 
 export async function showSession(main, station, id) {
   const body = h("div", {});
+  const may = await mayOperate();
   const draw = async () => {
-    const [{ session, timeline }, { output }] = await Promise.all([
+    const [{ session, timeline }, { output }, { labels }] = await Promise.all([
       api.get(`/sessions/${id}`),
       api.get(`/sessions/${id}/output`),
+      api.get("/labels"),
     ]);
-    const { device } = await api.get(`/devices/${session.mac}`).catch(() => ({ device: { mac: session.mac } }));
-    put(body, content(session, device, timeline, output, station));
+    const [{ device }, rows] = await Promise.all([
+      api.get(`/devices/${session.mac}`).catch(() => ({ device: { mac: session.mac } })),
+      labelsOf(session),
+    ]);
+    const printed = sessionLabels(session, rows, labels, may);
+    put(body, content(session, { device, timeline, output, printed }, station));
   };
   await draw();
   put(main, body);
@@ -27,7 +35,7 @@ export async function showSession(main, station, id) {
   return () => station.removeEventListener("news", hear);
 }
 
-function content(session, device, timeline, output, station) {
+function content(session, { device, timeline, output, printed }, station) {
   const took = format.between(session.started_at, session.ended_at);
   return [
     heading(
@@ -57,12 +65,13 @@ function content(session, device, timeline, output, station) {
       : null,
     h("section", {}, h("h2", {}, T.session.timeline), drawTimeline(timeline, session)),
     h("section", {}, h("h2", {}, T.session.steps), steps(session)),
+    printed,
     h("section", {}, h("h2", {}, T.session.facts), sessionFacts(session, device, took)),
     h(
       "section",
       {},
       h("h2", {}, T.session.output),
-      output.length ? output.map(printed) : h("p", { class: "hint" }, T.session.noOutput),
+      output.length ? output.map(outputOf) : h("p", { class: "hint" }, T.session.noOutput),
     ),
   ];
 }
@@ -83,6 +92,7 @@ function sessionFacts(session, device, took) {
     [T.session.size, known.storage_sectors && format.bytes(known.storage_sectors * 512)],
     [T.session.temperature, known.temperature],
     [T.session.jumper, known.jumper],
+    [T.device.slot, session.slot],
     [T.session.circuit, session.circuit],
     [T.session.bootMode, known.boot_mode],
     [T.session.cid, known.cid],
@@ -141,7 +151,7 @@ function stepRow(step) {
   );
 }
 
-function printed({ script, text, truncated }) {
+function outputOf({ script, text, truncated }) {
   return h(
     "details",
     { open: true },
