@@ -23,7 +23,7 @@ pub enum LogFormat {
 /// Starts the log; `RUST_LOG` says what is in it. A second start in one process is left alone.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,rumqttc=warn,mqtt5=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn,rumqttc=warn,mqtt5=warn,netlink_proto=error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -37,7 +37,7 @@ pub fn start(format: LogFormat) {
 }
 
 /// Standard error goes to journald itself: `JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
-fn under_journald() -> bool {
+pub fn under_journald() -> bool {
     let Ok(stated) = std::env::var("JOURNAL_STREAM") else { return false };
     nix::sys::stat::fstat(std::io::stderr()).is_ok_and(|file| stated == format!("{}:{}", file.st_dev, file.st_ino))
 }

@@ -76,6 +76,11 @@ impl Topics {
         format!("$share/bootline/{}/_any/cmd/#", self.base)
     }
 
+    /// The same, of a request that nobody makes: whoever shares all of it would be given what is meant for a station.
+    pub fn any_trial(&self) -> String {
+        format!("$share/bootline/{}/_any/cmd/check/check", self.base)
+    }
+
     /// The filter of requests to every station.
     pub fn all_requests(&self) -> String {
         format!("{}/_all/cmd/#", self.base)

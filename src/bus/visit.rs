@@ -26,6 +26,28 @@ pub enum Trouble {
     Rights(String),
 }
 
+/// A subscription of the station's that the broker refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unheard {
+    pub what: Heard,
+    /// As the station subscribes to it.
+    pub filter: String,
+    /// In the broker's own words.
+    pub why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Requests to this station.
+    Requests,
+    /// Requests to any station, or to all of them.
+    Everyones,
+    /// What the broker keeps of our own states.
+    States,
+    /// Who asks which services there are.
+    Discovery,
+}
+
 /// What the libraries say of TLS stands in their texts alone.
 pub fn is_about_certificates(text: &str) -> bool {
     let text = text.to_ascii_lowercase();

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
+use crate::telemetry::under_journald;
+
 /// The command did its work, and what it looked at is not as it should be.
 pub const FOUND: u8 = 1;
 pub const USAGE: u8 = 64;
@@ -15,9 +17,10 @@ pub const IO: u8 = 74;
 pub const NO_PERMISSION: u8 = 77;
 pub const CONFIG: u8 = 78;
 
-/// Prints the chain once and gives the code.
+/// Prints the chain once, as an error where journald reads, and gives the code.
 pub fn say(code: u8, error: &Error) -> ExitCode {
-    eprintln!("bootline: {error:#}");
+    let priority = if under_journald() { "<3>" } else { "" };
+    eprintln!("{priority}bootline: {error:#}");
     ExitCode::from(code)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agent::{PATIENCE, TestAgent, config, refused};
 use crate::broker::{Mosquitto, free_port};
@@ -42,14 +42,15 @@ fn said(command: &mut Command, word: &str) -> Ended {
     child
 }
 
-/// Exit code, and what was found: `level subject what`.
+/// Exit code, and what was found: `level subject what > advice`.
 fn check(mut command: Command, folder: &Path) -> (i32, Vec<String>) {
     let output = command.arg("check").arg("--json").arg("--config").arg(folder.join("bootline.yml")).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let text = |finding: &Value, key: &str| finding[key].as_str().unwrap_or_default().to_owned();
     let found = report["findings"].as_array().unwrap().iter().map(|finding| {
         assert_eq!(finding["level"] == "ok", finding["advice"].is_null(), "{finding}");
-        format!("{} {} {}", text(finding, "level"), text(finding, "subject"), text(finding, "what"))
+        let [level, subject, what, advice] = ["level", "subject", "what", "advice"].map(|key| text(finding, key));
+        format!("{level} {subject} {what} > {advice}")
     });
     (output.status.code().unwrap(), found.collect())
 }
@@ -206,7 +207,12 @@ fn a_login_that_mqtt_refuses_is_told_from_a_right_that_lacks_and_from_a_wrong_au
         let url = format!("mqtt://127.0.0.1:{}", broker.port);
         format!("{{mqtt: {{url: '{url}', username: {user}, password_file: {}}}}}", at(password))
     };
-    has(&buses(folder.path(), &login("st-01", "right")), "ok", "bus", "takes our login and what we send");
+    has(
+        &buses(folder.path(), &login("st-01", "right")),
+        "ok",
+        "bus",
+        "takes our login, what we send and our subscriptions",
+    );
     has(&buses(folder.path(), &login("st-01", "wrong")), "warning", "bus", "the broker refused us: NotAuthorized");
     let mute = buses(folder.path(), &login("mute", "right"));
     has(&mute, "warning", "bus", "not authorized to publish to bootline/v1/st-01/telemetry/check");
@@ -222,16 +228,69 @@ fn a_login_that_mqtt_refuses_is_told_from_a_right_that_lacks_and_from_a_wrong_au
     has(&buses(folder.path(), &nobody), "warning", "bus", "refused");
 }
 
+/// A mosquitto that takes everything that is sent, gives what these filters name, and says so.
+fn hearing(folder: &Path, filters: &[&str]) -> Mosquitto {
+    let plugin =
+        fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path().join("mosquitto_dynamic_security.so"));
+    let plugin = plugin.into_iter().find(|path| path.exists()).expect("mosquitto brings its plugin");
+    let rights = |filter: &&str| json!({"acltype": "subscribePattern", "topic": filter, "priority": 0, "allow": true});
+    let rules = json!({
+        "defaultACLAccess":
+            {"publishClientSend": true, "publishClientReceive": true, "subscribe": false, "unsubscribe": true},
+        "anonymousGroup": "station",
+        "groups": [{"groupname": "station", "roles": [{"rolename": "station"}]}],
+        "roles": [{"rolename": "station", "acls": filters.iter().map(rights).collect::<Vec<_>>()}],
+        "clients": [],
+    });
+    let file = folder.join("rights.json");
+    fs::write(&file, rules.to_string()).unwrap();
+    Mosquitto::start_with(&format!("plugin {}\nplugin_opt_config_file {}", plugin.display(), file.display()))
+}
+
+#[test]
+fn a_request_that_mqtt_would_not_bring_is_told_with_the_right_that_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = ["bootline/v1/st-01/cmd/#", "bootline/v1/st-01/state/#"];
+    let both = ["bootline/v1/_all/cmd/#", "$share/bootline/bootline/v1/_any/cmd/#"];
+    let found = |filters: &[&str]| {
+        let broker = hearing(folder.path(), filters);
+        buses(folder.path(), &format!("{{mqtt: {{url: 'mqtt://127.0.0.1:{}'}}}}", broker.port))
+    };
+    let whole = found(&[own, both].concat());
+    has(&whole, "ok", "bus", "takes our login, what we send and our subscriptions");
+    assert!(!whole.iter().any(|line| line.contains("refuses")), "{whole:#?}");
+
+    let alone = found(&own);
+    has(&alone, "ok", "bus", "what we send and the one to our requests");
+    has(&alone, "note", "bus", "refuses the subscription to bootline/v1/_all/cmd/# (NotAuthorized)");
+    has(&alone, "note", "bus", "refuses the subscription to $share/bootline/bootline/v1/_any/cmd/# (NotAuthorized)");
+    has(&alone, "note", "bus", "> leave it if that is meant, or allow it: `topic read bootline/v1/_any/cmd/#`");
+
+    let deaf = found(&both);
+    has(&deaf, "warning", "bus", "bootline/v1/st-01/cmd/# (NotAuthorized): requests to this station are not heard");
+    has(&deaf, "warning", "bus", "> allow it: `topic read bootline/v1/st-01/cmd/#` below the station's user");
+    has(&deaf, "note", "bus", "refuses the subscription to bootline/v1/st-01/state/presence");
+    assert!(!deaf.iter().any(|line| line.starts_with("ok bus")), "{deaf:#?}");
+}
+
 #[test]
 fn a_login_that_nats_refuses_is_told_from_a_right_that_lacks() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
+    let hears =
+        "['_INBOX.st-01.>', '$SRV.>', 'bootline.v1.st-01.cmd.>', 'bootline.v1.any.cmd.>', 'bootline.v1.all.cmd.>']";
+    let user = |name: &str, publish: &str, subscribe: &str| {
+        format!("{{user: {name}, password: right, permissions: {{publish: {publish}, subscribe: {subscribe}}}}}\n")
+    };
+    let sends = "['bootline.v1.st-01.>', '$JS.API.STREAM.INFO.*']";
     let text = format!(
-        "jetstream {{store_dir: '{}'}}\naccounts {{FAB {{jetstream: enabled, users: [\n\
-         {{user: st-01, password: right, permissions: {{publish: ['bootline.v1.st-01.>', '$JS.API.STREAM.INFO.*'], subscribe: '_INBOX.st-01.>'}}}}\n\
-         {{user: mute, password: right, permissions: {{publish: '$JS.API.STREAM.INFO.*', subscribe: '_INBOX.st-01.>'}}}}\n\
-         {{user: blind, password: right, permissions: {{publish: 'bootline.v1.st-01.>', subscribe: '_INBOX.st-01.>'}}}}]}}}}\n",
-        at("js")
+        "jetstream {{store_dir: '{}'}}\naccounts {{FAB {{jetstream: enabled, users: [\n{}{}{}{}{}]}}}}\n",
+        at("js"),
+        user("st-01", sends, hears),
+        user("mute", "'$JS.API.STREAM.INFO.*'", hears),
+        user("blind", "'bootline.v1.st-01.>'", hears),
+        user("deaf", sends, "'_INBOX.st-01.>'"),
+        user("half", sends, "{allow: '>', deny: 'bootline.v1.any.cmd.project.*'}"),
     );
     let (_server, port) = nats_server(folder.path(), &text);
     fs::write(at("right"), "right\n").unwrap();
@@ -247,6 +306,15 @@ fn a_login_that_nats_refuses_is_told_from_a_right_that_lacks() {
     has(&mute, "warning", "bus", "not authorized to publish to bootline.v1.st-01.telemetry.check");
     let blind = buses(folder.path(), &login("blind", "right", ""));
     has(&blind, "warning", "bus", "STREAM.INFO.BOOTLINE_EVT");
+    let deaf = buses(folder.path(), &login("deaf", "right", ""));
+    assert!(!deaf.iter().any(|line| line.starts_with("ok bus")), "{deaf:#?}");
+    for group in ["bootline.v1.st-01.cmd.", "bootline.v1.any.cmd.", "bootline.v1.all.cmd.", "$SRV."] {
+        has(&deaf, "warning", "bus", &format!("Subscription to \"{group}"));
+        has(&deaf, "warning", "bus", &format!("> add \"{group}>\" to what the station's user may subscribe to"));
+    }
+    let half = buses(folder.path(), &login("half", "right", ""));
+    has(&half, "warning", "bus", "requests to several stations are not heard");
+    assert_eq!(half.iter().filter(|line| line.starts_with("warning bus")).count(), 1, "{half:#?}");
     let none = buses(folder.path(), &login("st-01", "right", ", manage_streams: false"));
     has(&none, "warning", "bus", "there is no stream BOOTLINE_EVT");
 }

@@ -1,7 +1,8 @@
-//! The buses: is anyone there, are we let in, and may we send.
+//! The buses: is anyone there, are we let in, may we send, and may we hear.
 
 use crate::app::check::finding::Finding;
-use crate::bus::visit::Trouble;
+use crate::bus::nats::Seen;
+use crate::bus::visit::{Heard, Trouble, Unheard};
 use crate::bus::{self, mqtt, nats};
 use crate::config::Config;
 
@@ -26,20 +27,83 @@ pub async fn look(config: &Config) -> Vec<Finding> {
         )),
         bus::Mqtt::Broker(broker) => {
             let place = format!("MQTT at {}:{}", broker.host, broker.port);
-            findings.push(match mqtt::visit(broker, &config.root, station).await {
-                Ok(()) => Finding::ok(SUBJECT, format!("{place} takes our login and what we send")),
-                Err(trouble) => told(&place, &trouble),
-            });
+            match mqtt::visit(broker, &config.root, station).await {
+                Ok(unheard) => findings.extend(mqtt_rights(&place, &unheard)),
+                Err(trouble) => findings.push(told(&place, &trouble)),
+            }
         }
     }
     if let Some(server) = &settings.nats {
         let place = format!("NATS at {}", server.url);
-        findings.push(match nats::visit(server, station).await {
-            Ok(true) => Finding::ok(SUBJECT, format!("{place} takes our login and has the stream")),
-            Ok(false) => Finding::ok(SUBJECT, format!("{place} takes our login; the stream will be made")),
-            Err(trouble) => told(&place, &trouble),
-        });
+        match nats::visit(server, station).await {
+            Ok(seen) => findings.extend(nats_rights(&place, &seen)),
+            Err(trouble) => findings.push(told(&place, &trouble)),
+        }
     }
+    findings
+}
+
+/// Each subscription that is refused, and whether the rest is well.
+fn mqtt_rights(place: &str, unheard: &[Unheard]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !unheard.iter().any(|one| one.what == Heard::Requests) {
+        let rest = if unheard.is_empty() { "our subscriptions" } else { "the one to our requests" };
+        findings.push(Finding::ok(SUBJECT, format!("{place} takes our login, what we send and {rest}")));
+    }
+    findings.extend(unheard.iter().map(|Unheard { what, filter, why }| {
+        let refused = format!("{place} refuses the subscription to {filter} ({why})");
+        // Rights name what is shared, not with whom.
+        let topic =
+            filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/')).map_or(&**filter, |(_, topic)| topic);
+        let line = format!("`topic read {topic}` below the station's user, as in conf/mosquitto/bootline.acl");
+        match what {
+            Heard::Requests => Finding::warning(
+                SUBJECT,
+                format!("{refused}: requests to this station are not heard"),
+                format!("allow it: {line}"),
+            ),
+            Heard::Everyones | Heard::Discovery => Finding::note(
+                SUBJECT,
+                format!("{refused}: requests to several stations are not heard"),
+                format!("leave it if that is meant, or allow it: {line}"),
+            ),
+            Heard::States => Finding::note(
+                SUBJECT,
+                format!("{refused}: what the broker keeps of a former life is not put right"),
+                format!("allow it: {line}"),
+            ),
+        }
+    }));
+    findings
+}
+
+fn nats_rights(place: &str, seen: &Seen) -> Vec<Finding> {
+    let mut findings = match &seen.stream {
+        Err(trouble) => vec![told(place, trouble)],
+        Ok(_) if !seen.unheard.is_empty() => Vec::new(),
+        Ok(true) => {
+            vec![Finding::ok(SUBJECT, format!("{place} takes our login and our subscriptions, and has the stream"))]
+        }
+        Ok(false) => {
+            vec![Finding::ok(
+                SUBJECT,
+                format!("{place} takes our login and our subscriptions; the stream will be made"),
+            )]
+        }
+    };
+    findings.extend(seen.unheard.iter().map(|Unheard { what, filter, why }| {
+        let lost = match what {
+            Heard::Requests => "requests to this station are not heard",
+            Heard::Everyones => "requests to several stations are not heard",
+            Heard::Discovery => "`nats micro` does not find this station",
+            Heard::States => "states are not read",
+        };
+        Finding::warning(
+            SUBJECT,
+            format!("{place}: {why}: {lost}"),
+            format!("add \"{filter}\" to what the station's user may subscribe to, as in conf/nats/nats-server.conf"),
+        )
+    }));
     findings
 }
 

@@ -1,30 +1,29 @@
-//! A visit to an MQTT broker: does it take our login, and may we send.
+//! A visit to an MQTT broker: does it take our login, may we send, and may we hear.
 
-use rumqttc::mqttbytes::v5::PubAckReason;
-use rumqttc::{PublishNotice, PublishOptions, PublishResult};
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::{PubAckReason, RetainForwardRule, SubscribeReasonCode};
+use rumqttc::{AsyncClient, PublishNotice, PublishOptions, PublishResult, SubscribeFilterInput};
 
 use crate::bus::mqtt::Settings;
-use crate::bus::mqtt::connection::{Connection, REFUSED};
+use crate::bus::mqtt::connection::{Connection, Granted, REFUSED};
 use crate::bus::topic::Topics;
 use crate::bus::transport::Lost;
-use crate::bus::visit::{Trouble, in_time, is_about_certificates};
+use crate::bus::visit::{Heard, Trouble, Unheard, in_time, is_about_certificates};
 
-/// Sends one message that means nothing to a telemetry topic of the station's own, and waits for what the broker says.
-pub async fn visit(settings: &Settings, root: &str, station: &str) -> Result<(), Trouble> {
+/// Sends one message that means nothing to a telemetry topic of the station's own, subscribes to what the station
+/// subscribes to, and waits for what the broker says. Gives what we would not hear.
+///
+/// mosquitto says yes to every subscription under an `acl_file` and then sends nothing; other brokers, and its plugin
+/// for dynamic security, tell.
+pub async fn visit(settings: &Settings, root: &str, station: &str) -> Result<Vec<Unheard>, Trouble> {
     let topics = Topics::new(root, station).map_err(|error| Trouble::Settings(error.to_string()))?;
     settings.check().map_err(|error| Trouble::Settings(error.to_string()))?;
     in_time(async {
         let mut options = settings.options(&format!("{station}-check")).await.map_err(sorted)?;
         options.set_clean_start(true);
         let mut connection = Connection::open(options).await.map_err(sorted)?;
-        let topic = topics.trial();
-        let sent = connection.client.publish_tracked(topic.clone(), "{}", PublishOptions::at_least_once()).await;
-        let answer = match sent {
-            Ok(notice) => answer(notice, &topic).await,
-            Err(error) => Err(Trouble::Away(error.to_string())),
-        };
-        // A broker that hangs up over the message says more by that.
-        let answer = match answer {
+        // A broker that hangs up over what we ask says more by that.
+        let answer = match ask(&connection.client, connection.granted, &topics).await {
             Err(Trouble::Away(why)) => Err(sorted(connection.pump.cause(Lost(why)).await)),
             other => other,
         };
@@ -34,7 +33,14 @@ pub async fn visit(settings: &Settings, root: &str, station: &str) -> Result<(),
     .await
 }
 
-async fn answer(notice: PublishNotice, topic: &str) -> Result<(), Trouble> {
+async fn ask(client: &AsyncClient, granted: Granted, topics: &Topics) -> Result<Vec<Unheard>, Trouble> {
+    let topic = topics.trial();
+    let sent = client.publish_tracked(topic.clone(), "{}", PublishOptions::at_least_once()).await;
+    taken(sent.map_err(|error| away(&error))?, &topic).await?;
+    hear(client, granted, topics).await
+}
+
+async fn taken(notice: PublishNotice, topic: &str) -> Result<(), Trouble> {
     match notice.wait_async().await {
         Ok(PublishResult::Qos1(ack)) => match ack.reason {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
@@ -42,8 +48,42 @@ async fn answer(notice: PublishNotice, topic: &str) -> Result<(), Trouble> {
             other => Err(Trouble::Rights(format!("it answers {other:?} to a message to {topic}"))),
         },
         Ok(other) => Err(Trouble::Away(format!("it answers {other:?}"))),
-        Err(error) => Err(Trouble::Away(error.to_string())),
+        Err(error) => Err(away(&error)),
     }
+}
+
+async fn hear(client: &AsyncClient, granted: Granted, topics: &Topics) -> Result<Vec<Unheard>, Trouble> {
+    // What the station subscribes to, and what is asked for in its place.
+    let mut wanted: Vec<_> = [
+        (Heard::Requests, topics.requests()),
+        (Heard::Everyones, topics.all_requests()),
+        (Heard::States, topics.presence()),
+        (Heard::States, topics.projects()),
+    ]
+    .into_iter()
+    .map(|(what, filter)| (what, filter.clone(), filter))
+    .collect();
+    if granted.shared {
+        wanted.push((Heard::Everyones, topics.any_requests(), topics.any_trial()));
+    }
+    // What the broker has stored is not wanted.
+    let filters: Vec<_> = wanted
+        .iter()
+        .map(|(_, _, asked)| {
+            SubscribeFilterInput::new(asked.clone(), QoS::AtLeastOnce).retain_forward_rule(RetainForwardRule::Never)
+        })
+        .collect();
+    let notice = client.subscribe_many_tracked(filters).await.map_err(|error| away(&error))?;
+    let codes = notice.wait_async().await.map_err(|error| away(&error))?.return_codes;
+    let refused = wanted.into_iter().zip(codes).filter_map(|((what, filter, _), code)| match code {
+        SubscribeReasonCode::Success(_) => None,
+        code => Some(Unheard { what, filter, why: format!("{code:?}") }),
+    });
+    Ok(refused.collect())
+}
+
+fn away(error: &dyn std::error::Error) -> Trouble {
+    Trouble::Away(error.to_string())
 }
 
 fn sorted(lost: Lost) -> Trouble {

@@ -20,8 +20,8 @@ use crate::bus::nats::settings::Settings;
 
 /// How long the server may take for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Rights that we lack are remembered up to so many: enough to say what is wrong.
-const MOST_DENIED: usize = 16;
+/// Rights that we lack are remembered up to so many: every subject that a station subscribes to, and some.
+const MOST_DENIED: usize = 128;
 /// A place where no server is.
 const NOWHERE: &str = "nats://127.0.0.1:0";
 
@@ -140,9 +140,9 @@ impl News {
         !self.denied.borrow().is_empty()
     }
 
-    /// The same, of a right on a subject with this part.
-    pub fn lacks_on(&self, subject: &str) -> bool {
-        self.denied.borrow().iter().any(|text| text.contains(subject))
+    /// What the server has said of a right that we lack on a subject with this part.
+    pub fn lacks_on(&self, subject: &str) -> Option<String> {
+        self.denied.borrow().iter().find(|text| text.contains(subject)).cloned()
     }
 
     /// Waits until the server says that we lack a right on a subject with this part.

@@ -24,7 +24,7 @@ use crate::bus::relay;
 use crate::bus::topic::Subjects;
 
 pub use crate::bus::nats::settings::{AGAIN, ClientCertificate, Login, Settings, SettingsError, Tls};
-pub use crate::bus::nats::visit::visit;
+pub use crate::bus::nats::visit::{Seen, visit};
 
 /// The name of the cursor.
 pub const SINK: &str = "nats";

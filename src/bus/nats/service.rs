@@ -17,7 +17,7 @@ use crate::bus::topic::Subjects;
 use crate::core::command::{NAMES, is_read};
 use crate::ledger::Ledger;
 
-const SERVICE: &str = "bootline-station";
+pub const SERVICE: &str = "bootline-station";
 const DESCRIPTION: &str = "a bootline station: provisions Raspberry Pi Compute Modules";
 
 /// A request at the endpoint of one command.
