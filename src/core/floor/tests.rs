@@ -7,6 +7,7 @@ mod delivery;
 mod firmware;
 mod identify;
 mod labels;
+mod power;
 mod rules;
 mod scripts;
 mod shelf;
