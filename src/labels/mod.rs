@@ -27,6 +27,12 @@ pub struct Settings {
     pub printers: Vec<Printer>,
 }
 
+impl Settings {
+    pub fn names(&self) -> Vec<PrinterName> {
+        self.printers.iter().map(|printer| printer.name.clone()).collect()
+    }
+}
+
 /// One printer, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Printer {
