@@ -1,7 +1,7 @@
 //! Metrics for Prometheus: a follower of the journal that counts, and the text that is scraped. Labels are bounded: what
 //! comes from outside (projects, codes) is counted under its own name only so often, and then as `other`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::delivery::SinkState;
+use crate::core::label::{LabelJob, PrinterName};
 use crate::ledger::{Ledger, Recorded, SessionFilter, SubmitError};
 
 /// Values of one label that keep their own name.
@@ -22,6 +23,7 @@ const MOST_OPEN: u32 = 1000;
 
 const STEPS: &str = "bootline_step_duration_seconds";
 const SESSIONS: &str = "bootline_session_duration_seconds";
+const LABELS: &str = "bootline_labels_total";
 const REQUESTS: &str = "bootline_http_request_duration_seconds";
 
 /// A handle; clone it freely.
@@ -31,13 +33,14 @@ pub struct Metrics {
     handle: PrometheusHandle,
     ledger: Ledger,
     data: Arc<PathBuf>,
+    printers: Arc<[PrinterName]>,
     known: Arc<Mutex<HashSet<(&'static str, String)>>>,
 }
 
 impl Metrics {
     /// Its own recorder, not the global one: several stations may live in one process (tests do). `data` is the folder
-    /// whose disk is watched.
-    pub fn new(ledger: Ledger, data: PathBuf) -> Self {
+    /// whose disk is watched; of `printers` something is said from the start.
+    pub fn new(ledger: Ledger, data: PathBuf, printers: Vec<PrinterName>) -> Self {
         const MINUTES: [f64; 12] = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0];
         const MOMENTS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.5, 10.0];
         let buckets = |builder: PrometheusBuilder, name: &str, buckets: &[f64]| {
@@ -47,8 +50,14 @@ impl Metrics {
         let builder = buckets(builder, SESSIONS, &MINUTES);
         let recorder = buckets(builder, REQUESTS, &MOMENTS).build_recorder();
         let handle = recorder.handle();
-        metrics::with_local_recorder(&recorder, describe);
-        Self { recorder: Arc::new(recorder), handle, ledger, data: Arc::new(data), known: Arc::default() }
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            for (printer, outcome) in printers.iter().flat_map(|printer| [(printer, "printed"), (printer, "failed")]) {
+                counter!(LABELS, "printer" => printer.to_string(), "outcome" => outcome).absolute(0);
+            }
+        });
+        let (data, printers) = (Arc::new(data), printers.into());
+        Self { recorder: Arc::new(recorder), handle, ledger, data, printers, known: Arc::default() }
     }
 
     pub async fn render(&self) -> String {
@@ -56,6 +65,7 @@ impl Metrics {
         let open = self.ledger.sessions(open).await.map(|open| open.len()).unwrap_or_default();
         let alarms = self.ledger.alarms().await.unwrap_or_default();
         let images = self.ledger.images().await.unwrap_or_default();
+        let labels = self.ledger.label_jobs().await.unwrap_or_default();
         metrics::with_local_recorder(self.recorder.as_ref(), || {
             let newest = self.ledger.newest();
             set("bootline_journal_newest_sequence", newest);
@@ -64,12 +74,28 @@ impl Metrics {
             set("bootline_alarms", alarms.len() as u64);
             set("bootline_images", images.len() as u64);
             set("bootline_image_bytes", images.iter().map(|image| image.size_bytes).sum());
+            self.waiting(&labels);
             self.delivery();
             self.process();
             self.inputs();
         });
         self.handle.run_upkeep();
         self.handle.render()
+    }
+
+    /// How long the queues of the printers are.
+    fn waiting(&self, labels: &[LabelJob]) {
+        // One that is not in the configuration any more may have a queue still, and then none.
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = known.into_iter().filter(|(label, _)| *label == "printer").map(|(_, name)| name);
+        let names = self.printers.iter().map(ToString::to_string).chain(known);
+        let mut queues: BTreeMap<String, u64> = names.map(|name| (name, 0)).collect();
+        for job in labels {
+            *queues.entry(self.bounded("printer", job.printer.to_string())).or_default() += 1;
+        }
+        for (printer, count) in queues {
+            gauge!("bootline_labels_waiting", "printer" => printer).set(float(count));
+        }
     }
 
     /// How far the buses are.
@@ -142,7 +168,7 @@ impl Metrics {
 
     fn count(&self, event: &Recorded) {
         counter!("bootline_events_total", "event" => event.name.clone()).increment(1);
-        if event.kind != "device" {
+        if !["device", "label"].contains(&event.kind.as_str()) {
             return;
         }
         let body: Value = serde_json::from_slice(&event.body).unwrap_or_default();
@@ -177,8 +203,15 @@ impl Metrics {
                 counter!("bootline_session_failures_total", "code" => code()).increment(1);
             }
             "device.aborted" => ended("aborted"),
+            "label.printed" => self.label(text("printer"), "printed"),
+            "label.failed" => self.label(text("printer"), "failed"),
             _ => {}
         }
+    }
+
+    /// A label that nobody knew a printer for is counted with an empty name.
+    fn label(&self, printer: String, outcome: &'static str) {
+        counter!(LABELS, "printer" => self.bounded("printer", printer), "outcome" => outcome).increment(1);
     }
 
     /// Each value of a label costs memory for ever, here and in Prometheus.
@@ -216,6 +249,8 @@ fn describe() {
     describe_histogram!(SESSIONS, "How long an attempt took that passed");
     describe_gauge!("bootline_sessions_open", "Attempts that run");
     describe_gauge!("bootline_alarms", "Alarms that stand");
+    describe_counter!(LABELS, "Labels that were printed or given up, by printer");
+    describe_gauge!("bootline_labels_waiting", "Labels that wait for a printer");
     describe_gauge!("bootline_images", "Images in the library");
     describe_gauge!("bootline_image_bytes", "Bytes of the images in the library, as they were uploaded");
     describe_gauge!("bootline_journal_newest_sequence", "Sequence number of the newest event");

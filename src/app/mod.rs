@@ -115,12 +115,12 @@ impl Agent {
         let tftp = Tftp::bind(tftp::Settings { mtu, ..config.tftp }, ledger.clone())?;
         let netconsole = config.netconsole.map(|settings| Netconsole::bind(settings, ledger.clone())).transpose()?;
         let switches = Switches::new(config.switches, ledger.clone());
+        let metrics = Metrics::new(ledger.clone(), config.data.clone(), config.labels.names());
         let labels = Labels::new(config.labels, ledger.clone());
         let (devices, operators) = listeners(&config.http, &images).await?;
         let door = door(&config.data);
         let gate = Gate::new(ledger.clone(), config.http.access.clone());
         let bus = Bus::bind(config.bus, ledger.clone()).await?;
-        let metrics = Metrics::new(ledger.clone(), config.data.clone());
         // The bound one: its port may have been left to the system.
         let server = SocketAddr::new(config.server.into(), devices.address()?.port());
         Ok(Self {

@@ -8,11 +8,16 @@ use snmp2::v3::{AuthProtocol, Cipher};
 use crate::config::file::File;
 use crate::config::file::line::{self as file, Authentication, Privacy, SnmpVersion};
 use crate::config::{ConfigError, secret, wrong};
-use crate::core::slot::{Line, Slot};
+use crate::core::slot::{AutomaticCycle, Line, Slot};
 use crate::core::text::is_segment;
 use crate::switches::client::{Access, Login};
 use crate::switches::power::{Numbering, Power};
 use crate::switches::{self, Switch};
+
+/// A device that was not seen for an hour is forgotten, so waiting must be over well before.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
+/// What ten cycles do not help, the next will not either.
+const MOST_CYCLES: u32 = 10;
 
 pub fn switches(file: &File) -> Result<switches::Settings, ConfigError> {
     let mut names = BTreeSet::new();
@@ -134,14 +139,36 @@ pub fn line(file: &File) -> Result<Line, ConfigError> {
     if file.power.pause.0 < Duration::from_secs(1) {
         return Err(wrong("power.pause", "a module needs a second without power at least"));
     }
-    let powered =
+    let powered: BTreeSet<String> =
         file.switches.iter().filter(|switch| switch.poe.is_some()).map(|switch| switch.name.clone()).collect();
+    let automatic = file.power.automatic.map(|wanted| automatic(wanted, file, &powered)).transpose()?;
     Ok(Line {
         slots,
         order: file.places.order.clone(),
         made: file.places.made,
         powered,
         quarantine_after: file.places.quarantine_after,
+        automatic,
         printers: crate::config::printers::queues(file)?,
     })
+}
+
+fn automatic(wanted: file::Automatic, file: &File, powered: &BTreeSet<String>) -> Result<AutomaticCycle, ConfigError> {
+    let file::Automatic { after, times, pause } = wanted;
+    if powered.is_empty() {
+        return Err(wrong("power.automatic", "no switch has poe, so no power could be cycled"));
+    }
+    if after.0 > LONGEST_WAIT {
+        let detail = format!("{} s; at most {} s", after.0.as_secs(), LONGEST_WAIT.as_secs());
+        return Err(wrong("power.automatic.after", detail));
+    }
+    if !(1..=MOST_CYCLES).contains(&times) {
+        return Err(wrong("power.automatic.times", format!("{times}; from 1 to {MOST_CYCLES}")));
+    }
+    if pause.0 < file.power.pause.0 {
+        let off = file.power.pause.0.as_secs();
+        let detail = format!("{} s; a port is without power for {off} s already (power.pause)", pause.0.as_secs());
+        return Err(wrong("power.automatic.pause", detail));
+    }
+    Ok(AutomaticCycle { after: after.0, times, pause: pause.0 })
 }

@@ -9,7 +9,7 @@ use url::Url;
 use crate::config::file::{File, Span};
 use crate::config::{ConfigError, secret, wrong};
 use crate::core::label::{PrinterName, Printers};
-use crate::labels::{self, Ftp, Ipp, Printer, Way};
+use crate::labels::{self, Ftp, Ipp, Printer, Security, Way};
 
 /// Exactly one of `tcp`, `ftp`, `command` and `ipp`.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +21,7 @@ pub struct WantedPrinter {
     pub command: Option<Vec<String>>,
     pub ipp: Option<String>,
     pub format: Option<String>,
+    pub ca: Option<PathBuf>,
     #[serde(default = "ten_seconds")]
     pub timeout: Span,
     #[serde(default = "one_hour")]
@@ -76,9 +77,12 @@ fn one(wanted: &WantedPrinter) -> Result<Printer, ConfigError> {
             Some(program) if !program.is_empty() => Way::Command(argv.clone()),
             _ => return Err(named("command is a list that begins with a program".to_owned())),
         },
-        (None, None, None, Some(url)) => Way::Ipp(ipp(url, wanted.format.as_deref()).map_err(named)?),
+        (None, None, None, Some(url)) => Way::Ipp(ipp(url, wanted).map_err(named)?),
         _ => return Err(named("give one of tcp, ftp, command and ipp".to_owned())),
     };
+    if wanted.ca.is_some() && !matches!(&way, Way::Ipp(Ipp { security: Security::Tls { .. }, .. })) {
+        return Err(named("ca goes with ipps://".to_owned()));
+    }
     if wanted.format.is_some() && wanted.ipp.is_none() {
         return Err(named("format goes with ipp".to_owned()));
     }
@@ -115,11 +119,17 @@ fn ftp(wanted: &WantedFtp, named: &dyn Fn(String) -> ConfigError) -> Result<Ftp,
     Ok(Ftp { address: format!("{host}:{}", url.port().unwrap_or(21)), folder, username, password })
 }
 
-fn ipp(text: &str, format: Option<&str>) -> Result<Ipp, String> {
+fn ipp(text: &str, wanted: &WantedPrinter) -> Result<Ipp, String> {
     let url = Url::parse(text).map_err(|error| format!("ipp {text:?}: {error}"))?;
-    let host = url.host_str().filter(|_| url.scheme() == "ipp");
-    let host = host.ok_or_else(|| format!("ipp is ipp://host/path, not {text:?}"))?;
-    let format = format.unwrap_or("application/octet-stream");
+    let security = match url.scheme() {
+        "ipp" => Some(Security::Plain),
+        "ipps" => Some(Security::Tls { ca: wanted.ca.clone() }),
+        _ => None,
+    };
+    let (Some(host), Some(security)) = (url.host_str(), security) else {
+        return Err(format!("ipp is ipp://host/path or ipps://host/path, not {text:?}"));
+    };
+    let format = wanted.format.as_deref().unwrap_or("application/octet-stream");
     if !format.contains('/') || !format.bytes().all(|b| b.is_ascii_graphic()) || format.len() > 100 {
         return Err(format!("not a media type: {format:?}"));
     }
@@ -128,5 +138,6 @@ fn ipp(text: &str, format: Option<&str>) -> Result<Ipp, String> {
         address: format!("{host}:{}", url.port().unwrap_or(631)),
         path: url.path().to_owned(),
         format: format.to_owned(),
+        security,
     })
 }

@@ -91,6 +91,27 @@ fn each_fault_is_named_with_its_place_and_value() {
 }
 
 #[test]
+fn power_that_nobody_asks_for_needs_a_switch_and_limits_that_hold() {
+    let poe = "switches: [{name: sw1, address: 10.0.0.9, version: '3', username: line, poe: {}}]\n";
+    let automatic = read(&format!("{poe}power: {{automatic: {{after: 90s, times: 3}}}}\n"), &[]).unwrap();
+    let automatic = automatic.core.line.automatic.unwrap();
+    assert_eq!((automatic.after.as_secs(), automatic.times, automatic.pause.as_secs()), (90, 3, 60));
+    assert_eq!(read(poe, &[]).unwrap().core.line.automatic, None, "never, unless it is asked for");
+    for (switches, power, parts) in [
+        ("", "automatic: {}", &["power.automatic", "poe"][..]),
+        (poe, "automatic: {often: 3}", &["often", "times"]),
+        (poe, "automatic: {times: 0}", &["power.automatic.times", "0; from 1 to 10"]),
+        (poe, "automatic: {after: 1h}", &["power.automatic.after", "3600 s; at most 1800 s"]),
+        (poe, "pause: 90s, automatic: {}", &["power.automatic.pause", "60 s", "90 s"]),
+    ] {
+        let error = read(&format!("{switches}power: {{{power}}}\n"), &[]).unwrap_err().to_string();
+        for part in parts {
+            assert!(error.contains(part), "{power}: {error} lacks {part}");
+        }
+    }
+}
+
+#[test]
 fn the_environment_overrides_any_value_and_is_named_in_errors() {
     let config = read("station: {id: a}\n", &[("BOOTLINE__STATION__ID", "b"), ("BOOTLINE__BUS__MQTT", "off")]).unwrap();
     assert_eq!(config.core.station, "b");

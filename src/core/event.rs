@@ -20,7 +20,7 @@ use crate::core::project::{Project, ProjectId};
 use crate::core::rule::Rule;
 use crate::core::script::{Script, ScriptId, ScriptRun, VariableName, Variables};
 use crate::core::session::StepName;
-use crate::core::slot::{PowerAction, SlotName, SwitchPort};
+use crate::core::slot::{PowerAction, PowerReason, SlotName, SwitchPort};
 use crate::core::time::Timestamp;
 
 /// Which device, and as far as known in which attempt at what. Part of every device event.
@@ -439,8 +439,11 @@ pub enum Event {
         /// For whose sake, if for one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<Mac>,
-        /// Who asked.
+        /// Who asked; `bootline` where nobody did.
         by: String,
+        /// Why, where it was not asked for as such.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<PowerReason>,
     },
     /// The switch has done it, and says so when it is asked.
     #[serde(rename = "slot.powered")]

@@ -128,16 +128,44 @@ pub struct Discarded {
     discarded: u64,
 }
 
-/// It blinks.
+/// What shows which one it is.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for the schema")]
+enum Sign {
+    /// LEDs of the device: it blinks.
+    Led,
+    /// The LED of its port, which goes off and on with its power.
+    Port,
+}
+
+/// It shows which one it is.
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "it is there for the schema")]
 pub struct Identified {
     device: Mac,
-    session: SessionId,
-    /// What it does meanwhile.
-    step: StepName,
-    /// For so long.
-    seconds: u16,
-    /// Until then.
-    until: Timestamp,
+    /// By what; older stations do not say so, and know `led` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Sign>,
+    /// Of `led`: the one that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
+    /// Of `led`: what it does meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<StepName>,
+    /// Of `led`: for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<u16>,
+    /// Of `led`: until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    /// Of `port`: its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<SlotName>,
+    /// Of `port`: `cycle`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<PowerAction>,
+    /// Of `port`: which one. Then `slot.powered` or `slot.power.failed` is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<SwitchPort>,
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::label::Printers;
 use crate::core::text::{is_segment, serde_by_text};
+use crate::core::time::Timestamp;
 
 /// The name of a place: `[A-Za-z0-9_-]{1,64}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +105,20 @@ pub struct Line {
     pub powered: BTreeSet<String>,
     /// So many attempts in a row that did not pass close a slot.
     pub quarantine_after: Option<u32>,
+    /// Power is cycled unasked for devices that do not come up.
+    pub automatic: Option<AutomaticCycle>,
     pub printers: Printers,
+}
+
+/// For whom power is cycled without anybody asking, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutomaticCycle {
+    /// A device that should have asked for its script has not done so for so long.
+    pub after: Duration,
+    /// So often until it gets its script.
+    pub times: u32,
+    /// Between two of one place, whoever asked for them.
+    pub pause: Duration,
 }
 
 impl Default for Line {
@@ -114,6 +129,7 @@ impl Default for Line {
             made: true,
             powered: BTreeSet::new(),
             quarantine_after: None,
+            automatic: None,
             printers: Printers::new(),
         }
     }
@@ -177,6 +193,17 @@ pub struct SlotState {
     /// Its power was switched off here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub off: bool,
+    /// What was last heard of its power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerNews>,
+}
+
+/// A request for power, or what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerNews {
+    pub at: Timestamp,
+    /// Nobody has said yet what came of it.
+    pub pending: bool,
 }
 
 /// What is to happen to the power of a place.
@@ -187,6 +214,35 @@ pub enum PowerAction {
     On,
     /// Off, and on again after a pause.
     Cycle,
+}
+
+/// Why power is switched where the request does not say so itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerReason {
+    /// Unasked: the device was seen and did not ask for its script.
+    Stuck,
+    /// Unasked: its attempt did not pass and it may try again.
+    Retry,
+    /// The port shows where the device is.
+    Identify,
+}
+
+/// Whether a device is to ask for its script, and what was done to its power for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Since when, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<(Timestamp, PowerReason)>,
+    /// Cycles since it last got one.
+    #[serde(default)]
+    pub cycles: u32,
+}
+
+impl Awaited {
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[cfg(test)]

@@ -208,10 +208,15 @@ fn device_routes(api: Api<Operator>) -> Api<Operator> {
     )
     .at(
         "/devices/{id}/identify",
-        [Call::post(operator::identify_device, "identify_device", "It blinks, if it runs its script").told(|told| {
+        [Call::post(
+            operator::identify_device,
+            "identify_device",
+            "It blinks while it runs its script, else the LED of its port does",
+        )
+        .told(|told| {
             told.may_take::<DeviceIdentify>()
                 .without("device")
-                .gives::<Identified>("200", "It blinks")
+                .gives::<Identified>("200", "It shows which one it is, and `by` what")
                 .refuses(&[400, 404, 409, 413, 415, 422])
         })],
     )

@@ -1,12 +1,13 @@
-//! IPP (RFC 8010, RFC 8011): one `Print-Job`, by HTTP.
+//! IPP (RFC 8010, RFC 8011): one `Print-Job`, by HTTP or HTTPS (RFC 7472).
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::labels::{Fault, Ipp};
+use crate::labels::{Fault, Ipp, Security, tls};
 
 const PRINT_JOB: u16 = 0x0002;
 const OPERATION: u8 = 0x01;
@@ -22,6 +23,16 @@ const LONGEST: usize = 64 << 10;
 
 pub async fn send(ipp: &Ipp, name: &str, bytes: &[u8]) -> Result<(), Fault> {
     let stream = TcpStream::connect(&ipp.address).await?;
+    match &ipp.security {
+        Security::Plain => exchange(stream, ipp, name, bytes).await,
+        Security::Tls { ca } => exchange(tls::wrap(stream, &ipp.address, ca.as_deref()).await?, ipp, name, bytes).await,
+    }
+}
+
+async fn exchange<S>(stream: S, ipp: &Ipp, name: &str, bytes: &[u8]) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let refused = |error: hyper::Error| Fault::Refused(format!("no HTTP: {error}"));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(refused)?;

@@ -7,8 +7,10 @@ mod ipp;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,12 @@ use crate::ledger::{Ledger, SubmitError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub printers: Vec<Printer>,
+}
+
+impl Settings {
+    pub fn names(&self) -> Vec<PrinterName> {
+        self.printers.iter().map(|printer| printer.name.clone()).collect()
+    }
 }
 
 /// One printer, and the way to it.
@@ -64,6 +72,17 @@ pub struct Ipp {
     pub path: String,
     /// A media type.
     pub format: String,
+    pub security: Security,
+}
+
+/// Whether what goes to a printer can be read on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Security {
+    Plain,
+    /// Besides whom the system trusts, `ca` may have signed the printer's certificate, or be it.
+    Tls {
+        ca: Option<PathBuf>,
+    },
 }
 
 impl std::fmt::Debug for Way {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::labels::{Fault, Ftp, Ipp, Printer, Way, send};
+use crate::labels::{Fault, Ftp, Ipp, Printer, Security, Way, send};
 
 fn printer(way: Way, timeout: Duration) -> Printer {
     Printer { name: "p".parse().unwrap(), way, timeout }
@@ -161,6 +161,7 @@ async fn ipp_peer(status: &'static [u8]) -> (Printer, tokio::task::JoinHandle<Ve
         address,
         path: "/ipp/print".to_owned(),
         format: "application/octet-stream".to_owned(),
+        security: Security::Plain,
     };
     let serving = tokio::spawn(async move {
         let (stream, _) = web.accept().await.unwrap();

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
@@ -14,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::core::command::{Command, LabelPrint, Order, Reply};
 use crate::core::delivery::Delivery;
 use crate::core::device::Mac;
-use crate::core::floor::{Fact, Floor, Note};
+use crate::core::floor::{Fact, Floor, GONE, Note};
 use crate::core::job::Job as LongJob;
 use crate::core::label::LabelId;
 use crate::core::observation::{Input, Observation};
@@ -32,8 +31,6 @@ use crate::store::{StoreError, delivery, journal, labels, replies, scripts, tabl
 
 /// Inputs that share one commit.
 const BATCH: usize = 256;
-/// How long a device stays on the floor after it was last seen.
-const KEEP: Duration = Duration::from_secs(3600);
 
 type Outcome = Result<Receipt, SubmitError>;
 type Waiting = oneshot::Sender<Outcome>;
@@ -257,7 +254,7 @@ impl Writer {
                 if matches!(input, Input::Tick) {
                     self.floor.forget_quarantine(now);
                     self.floor.forget_idle(Timestamp::from_millis(
-                        now.millis() - i64::try_from(KEEP.as_millis()).unwrap_or(0),
+                        now.millis() - i64::try_from(GONE.as_millis()).unwrap_or(0),
                     ));
                 }
                 Ok(receipt)

@@ -140,7 +140,7 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "device.identify",
-        "Lets a device blink that runs its script; refused where nobody would blink.",
+        "Shows which one a device is: it blinks while it runs its script, else the power of its port is cycled once, if that can be; refused where nobody would see anything. The answer says `by` what.",
         of::<DeviceIdentify>,
         of::<Identified>,
     ),

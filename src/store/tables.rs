@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::device::{Facts, Mac, Serial};
 use crate::core::firmware::Firmware;
-use crate::core::floor::{Device, Floor, Note, Settings};
+use crate::core::floor::{Device, Floor, GONE, Note, Settings};
 use crate::core::image::{Digest, Image};
 use crate::core::observation::{Evidence, Vitals};
 use crate::core::plan::{Plan, SessionId};
@@ -61,6 +61,7 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
     }
     load_doubts(connection, &mut floor)?;
     floor.learn_delivery(delivery::load(connection)?);
+    load_awaited(connection, &mut floor, now)?;
     for mut session in sessions(connection, "WHERE outcome IS NULL", [])? {
         // The station was away, not the device: its silence is counted from now.
         session.life = Life { last_sign: now, last_byte: now, ..Life::default() };
@@ -70,6 +71,19 @@ pub fn load(connection: &Connection, settings: Settings, now: Timestamp) -> Resu
         floor.learn_session(session);
     }
     Ok(floor)
+}
+
+/// Devices that were seen lately and are to ask for their script.
+fn load_awaited(connection: &Connection, floor: &mut Floor, now: Timestamp) -> Result<(), StoreError> {
+    if floor.settings().line.automatic.is_none() {
+        return Ok(());
+    }
+    let lately = now.millis().saturating_sub(i64::try_from(GONE.as_millis()).unwrap_or(i64::MAX));
+    let seen: Vec<Device> = bodies_of(connection, "device", "SELECT body FROM device WHERE seen_at >= ?1", [lately])?;
+    for device in seen.into_iter().filter(|device| device.awaited.since.is_some()) {
+        floor.learn_awaited(device, now);
+    }
+    Ok(())
 }
 
 fn load_firmware(connection: &Connection, floor: &mut Floor) -> Result<(), StoreError> {

@@ -1,9 +1,11 @@
-//! Labels and printers: a socket as the printer, Debian's `vsftpd` as one that is fed by FTP, and programs.
+//! Labels and printers: a socket as the printer, Debian's `vsftpd` as one that is fed by FTP, `ippeveprinter` of CUPS, and
+//! programs.
 
 use std::fs;
-use std::io::Read as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -233,6 +235,130 @@ fn a_label_goes_by_ftp() {
     agent.finish();
 }
 
+/// CUPS' own printer, which keeps what it has printed in `spool`, and its certificate in `keys`. It insists on a bus that its announcements could go to:
+/// one of its own, where nobody announces anything.
+fn ipp_printer(folder: &Path, formats: &str) -> (String, [Ended; 2]) {
+    for name in ["spool", "keys"] {
+        fs::create_dir_all(folder.join(name)).unwrap();
+    }
+    let address = format!("unix:path={}", folder.join("bus").display());
+    let mut bus = Command::new("dbus-daemon");
+    bus.args(["--session", "--nofork", "--print-address", "--address", &address]);
+    bus.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut bus = Ended(bus.spawn().expect("dbus-daemon is installed"));
+    let mut said = String::new();
+    BufReader::new(bus.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with(&address), "the bus is there: {said:?}");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut printer = Command::new("ippeveprinter");
+    printer.args([
+        "-p",
+        &port.to_string(),
+        "-n",
+        "localhost",
+        "-r",
+        "off",
+        "-f",
+        formats,
+        "-k",
+        "-c",
+        "/bin/true",
+        "-d",
+    ]);
+    printer
+        .arg(folder.join("spool"))
+        .arg("-K")
+        .arg(folder.join("keys"))
+        .arg("bench")
+        .env("DBUS_SYSTEM_BUS_ADDRESS", &address);
+    printer.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let printer = Ended(printer.spawn().expect("ippeveprinter is installed"));
+    let end = Instant::now() + PATIENCE;
+    while TcpStream::connect(("localhost", port)).is_err() {
+        assert!(Instant::now() < end, "the printer listens");
+    }
+    (format!("localhost:{port}/ipp/print"), [bus, printer])
+}
+
+#[test]
+fn an_ipp_printer_gets_the_file_byte_for_byte_and_its_refusal_is_told_in_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    let (place, _running) = ipp_printer(folder.path(), "application/pdf,application/vnd.zebra-zpl");
+    let url = format!("ipp://{place}");
+    let agent = agent(&format!(
+        "- {{name: office, ipp: '{url}', format: application/pdf}}\n\
+         - {{name: zebra, ipp: '{url}', format: application/vnd.zebra-zpl}}\n\
+         - {{name: guess, ipp: '{url}', expire: 3s}}"
+    ));
+    let pdf =
+        "%PDF-1.4\n1 0 obj << /Type /Catalog >> endobj\n% {{ device.mac }} \u{e9}\ntrailer << /Root 1 0 R >>\n%%EOF\n";
+    let zpl = "^XA^FO40,40^FD{{ device.serial }}^FS^XZ\n";
+    label(&agent, "Sheet", pdf);
+    label(&agent, "Plate", zpl);
+    project(&agent, &json!([]));
+    let board = FakeBoard::new(agent.devices, 1);
+    assert_eq!(board.provision(4096).unwrap().status, 200);
+    // What is sent without a format, the printer looks at: a PDF it knows by its first bytes.
+    for (job, (name, printer)) in [("sheet", "office"), ("plate", "zebra"), ("sheet", "guess")].iter().enumerate() {
+        let wanted = json!({"device": board.mac, "printer": printer});
+        let answer = agent.post(&format!("/api/v1/labels/{name}/print"), &wanted);
+        assert_eq!(answer.json()["job"], job + 1, "{}", answer.text());
+        await_events(&agent, "label.printed", job + 1);
+    }
+    let pdf = pdf.replace("{{ device.mac }}", &board.mac);
+    let zpl = zpl.replace("{{ device.serial }}", &board.serial);
+    for (file, text) in [
+        (format!("1-sheet-{}-1.pdf", board.mac), &pdf),
+        (format!("2-plate-{}-2.dat", board.mac), &zpl),
+        (format!("3-sheet-{}-3.pdf", board.mac), &pdf),
+    ] {
+        let taken = fs::read(spool.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert_eq!(taken, text.as_bytes(), "{file}");
+    }
+    // ZPL it does not know by its first bytes.
+    agent.post("/api/v1/labels/plate/print", &json!({"device": board.mac, "printer": "guess"}));
+    let failed = await_events(&agent, "label.failed", 1).remove(0);
+    assert_eq!((&failed["printer"], &failed["code"]), (&json!("guess"), &json!("label.expired")));
+    let alarms = await_events(&agent, "station.alarm.raised", 1);
+    let alarm = alarms.iter().find(|alarm| alarm["code"] == "printer.guess").unwrap();
+    for told in [&failed["detail"], &alarm["detail"]] {
+        let told = told.as_str().unwrap();
+        assert!(told.contains("0x040b") && told.contains("Unsupported document-format"), "{told}");
+    }
+    agent.finish();
+}
+
+#[test]
+fn a_label_goes_by_tls_to_a_printer_that_is_trusted_and_to_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let certificate = folder.path().join("keys/localhost.crt");
+    fs::create_dir(folder.path().join("keys")).unwrap();
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(folder.path().join("keys/localhost.key"), made.signing_key.serialize_pem()).unwrap();
+    let (place, _running) = ipp_printer(folder.path(), "text/plain");
+    let agent = agent(&format!(
+        "- {{name: safe, ipp: 'ipps://{place}', format: text/plain, ca: {}}}\n\
+         - {{name: doubtful, ipp: 'ipps://{place}', format: text/plain, expire: 2s}}",
+        certificate.display()
+    ));
+    label(&agent, "Plate", "{{ device.mac }}\n");
+    let label_on = |printer: &str| json!({"label": "plate", "on": "passed", "printer": printer});
+    project(&agent, &json!([label_on("safe"), label_on("doubtful")]));
+    let board = FakeBoard::new(agent.devices, 1);
+    assert_eq!(board.provision(4096).unwrap().status, 200);
+    let printed = await_events(&agent, "label.printed", 1).remove(0);
+    assert_eq!(printed["printer"], "safe");
+    let file = folder.path().join(format!("spool/1-plate-{}-1.dat", board.mac));
+    assert_eq!(fs::read_to_string(file).unwrap(), format!("{}\n", board.mac));
+    let failed = await_events(&agent, "label.failed", 1).remove(0);
+    assert_eq!(failed["printer"], "doubtful");
+    let why = failed["detail"].as_str().unwrap();
+    assert!(why.contains("no TLS with localhost") && why.contains("UnknownIssuer"), "{why}");
+    agent.finish();
+}
+
 #[test]
 fn printers_that_make_no_sense_are_refused_by_name() {
     for (printers, part) in [
@@ -241,7 +367,8 @@ fn printers_that_make_no_sense_are_refused_by_name() {
         ("- {name: a, command: []}", "begins with a program"),
         ("- {name: a, tcp: 'h:0'}", "not host or host:port"),
         ("- {name: a, ftp: {url: 'ftp://u:p@h/'}}", "username and password_file"),
-        ("- {name: a, ipp: 'http://h/'}", "ipp://host/path"),
+        ("- {name: a, ipp: 'http://h/'}", "ipp://host/path or ipps://host/path"),
+        ("- {name: a, ipp: 'ipp://h/', ca: /x.pem}", "ca goes with ipps://"),
         ("- {name: a, tcp: h}\n- {name: a, tcp: h}", "two printers are called a"),
         ("- {name: 'a b', tcp: h}", "not the name of a printer"),
         ("- {name: a, tcp: h}\nslots:\n- {name: s, jumper: '001', printer: b}", "there is no printer"),

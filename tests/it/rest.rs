@@ -258,7 +258,8 @@ fn answers_have_the_shape_that_the_document_says() {
 /// The dashboard names only what is exposed, and what is exposed says what it is.
 #[test]
 fn the_dashboard_shows_metrics_that_are_there() {
-    let agent = TestAgent::start("{mqtt: embedded, mqtt_listen: '127.0.0.1:0'}");
+    let printers = ("BOOTLINE__PRINTERS", "[{name: zebra, command: ['true']}]");
+    let agent = TestAgent::start_with("{mqtt: embedded, mqtt_listen: '127.0.0.1:0'}", &[printers]);
     a_day(&agent);
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/grafana/bootline.json");
     let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();

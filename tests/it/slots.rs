@@ -5,6 +5,11 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -72,12 +77,12 @@ fn agent(more: &str) -> TestAgent {
 /// The first event of this type, once it is there.
 fn await_event(agent: &TestAgent, name: &str) -> Value {
     let wanted = format!("io.bootline.{name}.v1");
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     loop {
         if let Some(event) = agent.events().into_iter().find(|event| event["type"] == wanted.as_str()) {
             return event;
         }
-        assert!(std::time::Instant::now() < end, "no {name} in {:#?}", agent.events());
+        assert!(Instant::now() < end, "no {name} in {:#?}", agent.events());
     }
 }
 
@@ -182,4 +187,147 @@ fn a_slot_that_fails_again_and_again_is_closed_until_it_is_released() {
     await_event(&agent, "slot.released");
     assert!(board.ask(1 << 30).unwrap().text().contains("REPORT_URL="));
     agent.finish();
+}
+
+/// A named place, and power that the station cycles by itself.
+fn automatic(switch: &Switch) -> String {
+    format!(
+        "switches:\n  {}\nslots:\n  - {{name: bench-3, switch: sw1, port: 'bench 3'}}\n\
+         power: {{pause: 1s, automatic: {{after: 1s, times: 2, pause: 1s}}}}",
+        switch.entry()
+    )
+}
+
+fn count(agent: &TestAgent, name: &str) -> usize {
+    let wanted = format!("io.bootline.{name}.v1");
+    agent.events().iter().filter(|event| event["type"] == wanted.as_str()).count()
+}
+
+fn await_count(agent: &TestAgent, name: &str, wanted: usize) {
+    let end = Instant::now() + PATIENCE;
+    while count(agent, name) < wanted {
+        assert!(Instant::now() < end, "no {wanted} {name} in {:#?}", agent.events());
+    }
+}
+
+#[test]
+fn a_device_that_does_not_come_back_is_given_power_anew_twice_also_over_a_restart() {
+    let switch = Switch::start();
+    let mut agent = agent(&automatic(&switch));
+    agent.project("Gateway", &agent.image("a.img", &[7; 4096]));
+    let board = board(&agent, "e45f01112233");
+    let orders = crate::board::Orders::read(&board.ask(1 << 30).unwrap().text());
+    assert_eq!(await_event(&agent, "device.located")["data"]["slot"], "bench-3");
+    board.report(&orders, "step=write&state=started").unwrap();
+    board.report(&orders, "step=write&state=failed&code=write.medium&detail=dead").unwrap();
+
+    let asked = await_event(&agent, "slot.power.requested");
+    crate::contract::Contract::get().event(&asked);
+    let data = &asked["data"];
+    assert_eq!(
+        (&data["slot"], &data["action"], &data["device"], &data["by"], &data["reason"]),
+        (&json!("bench-3"), &json!("cycle"), &json!(board.mac), &json!("bootline"), &json!("retry"))
+    );
+    await_count(&agent, "slot.powered", 1);
+    agent.kill();
+    agent.restart();
+    await_count(&agent, "slot.powered", 2);
+    let alarm = await_event(&agent, "station.alarm.raised");
+    assert_eq!(alarm["data"]["code"], "slot.bench-3");
+    assert!(alarm["data"]["detail"].as_str().unwrap().contains("cycled 2 times"), "{alarm}");
+    assert_eq!(count(&agent, "slot.power.requested"), 2, "one before the restart and one after");
+
+    assert!(board.ask(1 << 30).unwrap().text().contains("REPORT_URL="));
+    await_event(&agent, "station.alarm.cleared");
+    agent.finish();
+}
+
+#[test]
+fn a_device_without_a_script_is_shown_by_its_port() {
+    let switch = Switch::start();
+    let agent = agent(&format!("switches:\n  {}\npower: {{pause: 1s}}", switch.entry()));
+    agent.project("Gateway", &agent.image("a.img", &[7; 4096]));
+    let board = board(&agent, "e45f01112233");
+    let orders = crate::board::Orders::read(&board.ask(1 << 30).unwrap().text());
+    await_event(&agent, "device.located");
+    board.report(&orders, "step=write&state=started").unwrap();
+    let identify = || {
+        let request = json!({"name": "device.identify", "params": {"device": board.mac}});
+        let reply = agent.post("/api/v1/commands", &request).json();
+        crate::contract::Contract::get().reply(&reply);
+        reply["result"].clone()
+    };
+    assert_eq!(identify()["by"], "led");
+    board.report(&orders, "step=write&state=failed&code=write.medium&detail=dead").unwrap();
+    let shown = identify();
+    assert_eq!((&shown["by"], &shown["slot"], &shown["port"]["number"]), (&json!("port"), &json!("sw1-3"), &json!(3)));
+    let asked = await_event(&agent, "slot.power.requested");
+    crate::contract::Contract::get().event(&asked);
+    assert_eq!(asked["data"]["reason"], "identify");
+    await_event(&agent, "slot.powered");
+    agent.finish();
+}
+
+/// Answers of the switch come so much later. How often it was asked is counted.
+fn behind(switch: &str, delay: Duration) -> (String, Arc<AtomicUsize>) {
+    let [outside, inside] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    inside.connect(switch).unwrap();
+    let address = outside.local_addr().unwrap().to_string();
+    let (peers, answered) = channel();
+    let (back, asking) = (outside.try_clone().unwrap(), inside.try_clone().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        let mut buffer = [0; 65_000];
+        while let Ok((length, peer)) = outside.recv_from(&mut buffer) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            asking.send(&buffer[..length]).unwrap();
+            peers.send((peer, Instant::now() + delay)).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        let mut buffer = [0; 65_000];
+        // snmpd answers one after the other, as it was asked.
+        while let (Ok(length), Ok((peer, due))) = (inside.recv(&mut buffer), answered.recv()) {
+            // Until the answer is due.
+            thread::park_timeout(due.saturating_duration_since(Instant::now()));
+            let _ = back.send_to(&buffer[..length], peer);
+        }
+    });
+    (address, count)
+}
+
+/// A hundred devices at once: how long all of them take, and the slowest.
+fn hundred(agent: &TestAgent) -> (Duration, Duration) {
+    agent.project("Gateway", &agent.image("a.img", &[7; 4096]));
+    let start = Instant::now();
+    let boards = (1..=100).map(|n| FakeBoard::new(agent.devices, n));
+    let journeys: Vec<_> = boards
+        .map(|board| {
+            thread::spawn(move || {
+                let start = Instant::now();
+                assert_eq!(board.provision(4096).unwrap().status, 200);
+                start.elapsed()
+            })
+        })
+        .collect();
+    let slowest = journeys.into_iter().map(|journey| journey.join().unwrap()).max().unwrap();
+    (start.elapsed(), slowest)
+}
+
+#[test]
+fn a_hundred_devices_do_not_notice_a_switch_that_takes_five_seconds_to_answer() {
+    let switch = Switch::start();
+    let (late, questions) = behind(&switch.address, Duration::from_secs(5));
+    let plain = agent("");
+    let (all, slowest) = hundred(&plain);
+    plain.finish();
+    let slow = agent(&format!("switches:\n  - {{name: sw1, address: '{late}', timeout: 9s, retries: 0}}"));
+    let (all_beside, slowest_beside) = hundred(&slow);
+    assert!(questions.load(Ordering::Relaxed) > 0, "the switch was asked meanwhile");
+    println!(
+        "100 devices: {all:?}, slowest {slowest:?}; beside a switch that takes 5 s: {all_beside:?}, {slowest_beside:?}"
+    );
+    assert!(slowest_beside < slowest + Duration::from_millis(2500), "{slowest_beside:?} against {slowest:?}");
+    slow.finish();
 }

@@ -127,10 +127,26 @@ impl Default for Places {
 #[serde(deny_unknown_fields, default)]
 pub struct Power {
     pub pause: Span,
+    pub automatic: Option<Automatic>,
 }
 
 impl Default for Power {
     fn default() -> Self {
-        Self { pause: Span(Duration::from_secs(3)) }
+        Self { pause: Span(Duration::from_secs(3)), automatic: None }
+    }
+}
+
+/// Power cycles that nobody asks for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Automatic {
+    pub after: Span,
+    pub times: u32,
+    pub pause: Span,
+}
+
+impl Default for Automatic {
+    fn default() -> Self {
+        Self { after: Span(Duration::from_secs(120)), times: 2, pause: Span(Duration::from_secs(60)) }
     }
 }

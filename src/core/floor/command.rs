@@ -79,7 +79,7 @@ impl Floor {
             Order::SlotList => Ok((Vec::new(), self.list_slots())),
             Order::SlotPower(wanted) => self.power_slot(wanted, command),
             Order::SlotRelease(name) => self.release_slot(&name.slot, command),
-            Order::DeviceIdentify(wanted) => self.identify(wanted, now),
+            Order::DeviceIdentify(wanted) => self.identify(wanted, command, now),
             Order::ScriptPut(wanted) => self.put_script(wanted, command.if_match, now),
             Order::ScriptDelete(name) => self.delete_script(name, command.if_match),
             Order::ScriptList => Ok((Vec::new(), json!({"scripts": self.scripts.values().collect::<Vec<_>>()}))),

@@ -17,12 +17,12 @@ use crate::core::rule::{Choice, Known};
 use crate::core::script::DeviceData;
 use crate::core::session::{Ended, Life, Outcome, Running, Session, StepName};
 use crate::core::shown::DeviceShown;
-use crate::core::slot::SwitchPort;
+use crate::core::slot::{Awaited, SwitchPort};
 use crate::core::time::Timestamp;
 use crate::core::view::BootProject;
 
 /// How often a device is said to be refused for the same reason.
-const REFUSAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
+pub(super) const REFUSAL_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -69,6 +69,9 @@ pub struct Device {
     /// How much its bootloader has written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console: Option<Console>,
+    /// Whether it is to ask for its script.
+    #[serde(default, skip_serializing_if = "Awaited::is_nothing")]
+    pub awaited: Awaited,
 }
 
 /// Lines of a bootloader that were taken into the timeline since it began to write.
@@ -102,6 +105,7 @@ impl Device {
             boot_warnings: Vec::new(),
             boot: None,
             console: None,
+            awaited: Awaited { since: None, cycles: 0 },
         }
     }
 

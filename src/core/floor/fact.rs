@@ -281,9 +281,11 @@ impl Fact {
                 | Event::LabelFailed { job: Some(job), .. } => Touched { label_job: Some(*job), ..nothing },
                 Event::LabelFailed { job: None, .. } => nothing,
                 Event::RulesChanged { .. } => Touched { rules: true, ..nothing },
-                Event::SlotQuarantined { .. } | Event::SlotReleased { .. } | Event::SlotPowered { .. } => {
-                    Touched { slots: true, ..nothing }
-                }
+                Event::SlotQuarantined { .. }
+                | Event::SlotReleased { .. }
+                | Event::SlotPowered { .. }
+                | Event::SlotPowerFailed { .. } => Touched { slots: true, ..nothing },
+                Event::SlotPowerRequested { device, .. } => Touched { slots: true, device: *device, ..nothing },
                 Event::StationDrained { .. } | Event::StationResumed { .. } => Touched { drained: true, ..nothing },
                 Event::AlarmRaised { code, .. } | Event::AlarmCleared { code } => {
                     Touched { alarm: Some(code.clone()), ..nothing }

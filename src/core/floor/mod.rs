@@ -3,6 +3,7 @@
 //! The floor holds all projects, images, addresses and open sessions, and of the devices those that were seen lately:
 //! the ledger puts a device that is asked about on the floor (`learn_device`) before the input is decided.
 
+mod awaited;
 mod command;
 mod conflict;
 mod deadline;
@@ -15,6 +16,7 @@ mod identify;
 mod identity;
 mod image;
 mod labels;
+mod power;
 mod replay;
 mod report;
 mod rules;
@@ -52,6 +54,7 @@ use crate::core::time::Timestamp;
 use crate::core::token::{AccessToken, TokenName};
 use crate::core::view::Answer;
 
+pub use crate::core::floor::awaited::GONE;
 pub use crate::core::floor::device::Device;
 pub use crate::core::floor::fact::{Fact, Note};
 pub use crate::core::floor::firmware::wanted_edits;
@@ -258,7 +261,8 @@ impl Floor {
 
     /// What follows from an input, without anything changing yet. A refusal leaves no trace.
     pub fn decide(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
-        self.follows(input, now).map(|decision| self.with_quarantines(self.with_labels(decision, now)))
+        let decision = self.follows(input, now)?;
+        Ok(self.with_recoveries(self.with_quarantines(self.with_labels(decision, now))))
     }
 
     fn follows(&self, input: &Input, now: Timestamp) -> Result<Decision, Refusal> {
@@ -269,7 +273,11 @@ impl Floor {
                 let mut facts = self.passed_deadlines(now);
                 facts.extend(self.addresses_settled(now));
                 facts.extend(self.labels_expired(now));
+<<<<<<< HEAD
                 facts.extend(self.doubts_settled());
+=======
+                facts.extend(self.power_cycles(now));
+>>>>>>> side-a
                 Ok(Decision::noted(facts))
             }
         }
@@ -352,7 +360,7 @@ impl Floor {
     }
 
     fn apply_event(&mut self, event: &Event, at: Timestamp) {
-        self.apply_slot_event(event);
+        self.apply_slot_event(event, at);
         self.apply_label_event(event, at);
         match event {
             Event::AlarmRaised { code, detail } => {
@@ -402,6 +410,7 @@ impl Floor {
             | Event::CommandCompleted { .. } => {}
             _ => self.apply_device_event(event, at),
         }
+        self.apply_awaited(event, at);
     }
 
     fn switch_project(&mut self, id: &ProjectId, active: bool, revision: u64, at: Timestamp) {

@@ -1,18 +1,19 @@
-//! Places on the line: where a device is, how the attempts there go, and power for it.
+//! Places on the line: where a device is, and how the attempts there go.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::core::command::{Command, SlotPower};
+use crate::core::command::Command;
 use crate::core::device::Mac;
 use crate::core::event::{DeviceRef, Event};
 use crate::core::floor::command::Effect;
 use crate::core::floor::{Decision, Fact, Floor};
-use crate::core::observation::{Located, PowerDone};
+use crate::core::observation::Located;
 use crate::core::refusal::Refusal;
 use crate::core::shown::{PowerState, SlotShown};
-use crate::core::slot::{Place, PowerAction, SlotName, SlotState, SwitchPort};
+use crate::core::slot::{Place, PowerAction, PowerNews, SlotName, SlotState};
+use crate::core::time::Timestamp;
 
 impl Floor {
     pub fn slots(&self) -> &BTreeMap<SlotName, SlotState> {
@@ -79,16 +80,6 @@ impl Floor {
         vec![Event::DeviceLocated { device, candidates: located.ports.clone() }.into()]
     }
 
-    /// Power of a place was switched, or could not be.
-    pub(super) fn power_done(&self, done: &PowerDone) -> Vec<Fact> {
-        let PowerDone { slot, action, by, fault } = done;
-        let (slot, action, by) = (slot.clone(), *action, by.clone());
-        vec![match fault {
-            None => Event::SlotPowered { slot, action, by }.into(),
-            Some(detail) => Event::SlotPowerFailed { slot, action, by, detail: detail.clone() }.into(),
-        }]
-    }
-
     pub(super) fn list_slots(&self) -> Value {
         let line = &self.settings.line;
         let names: std::collections::BTreeSet<&SlotName> =
@@ -129,56 +120,6 @@ impl Floor {
         Ok((vec![event.into()], json!({"slot": slot})))
     }
 
-    pub(super) fn power_slot(&self, wanted: &SlotPower, command: &Command) -> Result<Effect, Refusal> {
-        self.request_power(&wanted.slot, wanted.action, None, &command.actor.id)
-    }
-
-    pub(super) fn power_cycle(&self, mac: Mac, command: &Command) -> Result<Effect, Refusal> {
-        self.devices.get(&mac).ok_or_else(|| Refusal::not_found("device", mac))?;
-        let slot = self
-            .slot_of(mac, None)
-            .ok_or_else(|| Refusal::new(409, "no_slot", format!("it is not known in which slot device {mac} is")))?;
-        self.request_power(&slot, PowerAction::Cycle, Some(mac), &command.actor.id)
-    }
-
-    /// Only a port that is a slot of a switch with power is ever switched; uplinks are none.
-    fn request_power(
-        &self,
-        slot: &SlotName,
-        action: PowerAction,
-        device: Option<Mac>,
-        by: &str,
-    ) -> Result<Effect, Refusal> {
-        let port = self.power_port(slot)?;
-        let event =
-            Event::SlotPowerRequested { slot: slot.clone(), action, port: port.clone(), device, by: by.to_owned() };
-        Ok((vec![event.into()], json!({"slot": slot, "action": action, "port": port})))
-    }
-
-    fn power_port(&self, slot: &SlotName) -> Result<SwitchPort, Refusal> {
-        let line = &self.settings.line;
-        let seen = self.slots.get(slot).and_then(|state| state.port.clone());
-        let configured = line.slot(slot).and_then(|slot| slot.port.clone());
-        if seen.is_none() && configured.is_none() && line.slot(slot).is_none() {
-            return Err(Refusal::not_found("slot", slot));
-        }
-        // A port that was never seen is asked for by the word of the configuration.
-        let port =
-            seen.or_else(|| configured.map(|(switch, port)| SwitchPort { switch, port, alias: None, number: 0 }));
-        match port {
-            Some(port) if line.powered.contains(&port.switch) => Ok(port),
-            Some(port) => Err(Refusal::new(
-                409,
-                "no_power_control",
-                format!(
-                    "power of switch {} is not to be switched from here: give it write access and poe in switches",
-                    port.switch
-                ),
-            )),
-            None => Err(Refusal::new(409, "no_power_control", format!("slot {slot} is at no port of a switch"))),
-        }
-    }
-
     /// Adds what follows for the place when attempts end there.
     pub(super) fn with_quarantines(&self, mut decision: Decision) -> Decision {
         let Some(most) = self.settings.line.quarantine_after else { return decision };
@@ -199,7 +140,7 @@ impl Floor {
     }
 
     /// What an event means for the place that it is about.
-    pub(super) fn apply_slot_event(&mut self, event: &Event) {
+    pub(super) fn apply_slot_event(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::DeviceLocated { device: DeviceRef { slot: Some(slot), switch_port: Some(port), .. }, .. } => {
                 self.slots.entry(slot.clone()).or_default().port = Some(port.clone());
@@ -221,8 +162,16 @@ impl Floor {
                 state.quarantined = false;
                 state.failures = 0;
             }
+            Event::SlotPowerRequested { slot, .. } => {
+                self.slots.entry(slot.clone()).or_default().power = Some(PowerNews { at, pending: true });
+            }
             Event::SlotPowered { slot, action, .. } => {
-                self.slots.entry(slot.clone()).or_default().off = *action == PowerAction::Off;
+                let state = self.slots.entry(slot.clone()).or_default();
+                state.off = *action == PowerAction::Off;
+                state.power = Some(PowerNews { at, pending: false });
+            }
+            Event::SlotPowerFailed { slot, .. } => {
+                self.slots.entry(slot.clone()).or_default().power = Some(PowerNews { at, pending: false });
             }
             _ => {}
         }

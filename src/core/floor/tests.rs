@@ -8,6 +8,7 @@ mod firmware;
 mod identify;
 mod identity;
 mod labels;
+mod power;
 mod rules;
 mod scripts;
 mod shelf;

@@ -86,9 +86,10 @@ function actions(device, open, port, draw) {
   const path = (deed) => `/devices/${device.mac}/${deed}`;
   const told = h("span", { class: "hint", role: "status" });
   const blink = async () => {
+    if (!open && port && !(await confirmDialog(T.device.blinkSure, T.device.blink))) return;
     try {
-      const { seconds } = await api.post(path("identify"), { seconds: SECONDS });
-      write(told, T.device.blinking(seconds));
+      const { by, seconds, port } = await api.post(path("identify"), { seconds: SECONDS });
+      write(told, by === "port" ? T.device.portBlinks(port) : T.device.blinking(seconds));
     } catch (problem) {
       write(told, problem.message);
     }

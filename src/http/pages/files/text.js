@@ -101,6 +101,8 @@ export const T = {
     title: (name) => `Device ${name}`,
     blink: "Let it blink",
     blinking: (s) => `It blinks for ${s} s.`,
+    blinkSure: "It runs no script. Take the power from its port and give it back, so that the LED of the port shows it?",
+    portBlinks: ({ switch: name, port }) => `The LED of port ${port} of ${name} goes off and on.`,
     abort: "Abort this attempt",
     authorize: "Allow one more attempt",
     assign: "Assign",
