@@ -125,7 +125,7 @@ fn a_full_disk_stops_everything_in_order_and_room_heals_it() {
 
 #[test]
 fn an_image_by_url_that_does_not_fit_is_refused_and_leaves_its_room_and_the_line_alone() {
-    let Some(agent) = start("") else { return };
+    let Some(agent) = start("[]") else { return };
     let (socket, address) = listener();
     let (large, fits) = (vec![3; 32 << 20], vec![4; 1 << 20]);
     let site = Site::from([
