@@ -138,13 +138,15 @@ fn an_image_by_url_that_does_not_fit_is_refused_and_leaves_its_room_and_the_line
     for path in ["/announced.img", "/unannounced.img"] {
         let job = fetched(&agent, &format!("http://{address}{path}"));
         assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!("disk_full")), "{path}: {job}");
-        let kept: Vec<_> = fs::read_dir(inside(&agent).join("images/fetch")).unwrap().flatten().collect();
+        let kept: Vec<_> = fs::read_dir(inside(&agent, "data").join("images/fetch")).unwrap().flatten().collect();
         assert!(kept.is_empty(), "{path}: {kept:?}");
     }
     let job = fetched(&agent, &format!("http://{address}/fits.img"));
     assert_eq!((&job["state"], &job["image"]), (&json!("succeeded"), &json!(sha256(&fits))), "{job}");
     agent.project("Gateway", &sha256(&fits));
     assert_eq!(FakeBoard::new(agent.devices, 1).provision(1 << 20).unwrap().status, 200);
+    agent.finish();
+}
 
 /// What a printer takes that is a named pipe: label by label. Until somebody reads, it holds the first.
 fn taken(pipe: PathBuf) -> Receiver<String> {

@@ -273,11 +273,8 @@ impl Floor {
                 let mut facts = self.passed_deadlines(now);
                 facts.extend(self.addresses_settled(now));
                 facts.extend(self.labels_expired(now));
-<<<<<<< HEAD
                 facts.extend(self.doubts_settled());
-=======
                 facts.extend(self.power_cycles(now));
->>>>>>> side-a
                 Ok(Decision::noted(facts))
             }
         }
