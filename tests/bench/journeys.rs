@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench journeys -- [JOURNEYS] [AT_ONCE] [PAST] [PAUSE_MS] [mosquitto]`
 //!
-//! PAST journeys are made before and not counted. A device waits PAUSE_MS before its last report: without, the
+//! PAST journeys are made before and not counted. A device waits `PAUSE_MS` before its last report: without, the
 //! machine is as busy as it can be. The broker is the embedded one, or a mosquitto that the bench starts.
 
 #![expect(clippy::unwrap_used, reason = "in a bench a surprise is a failure")]
