@@ -112,13 +112,16 @@ async fn listen(operators: SocketAddr, listeners: u32, heard: &Arc<AtomicU64>) {
     }
 }
 
+/// Open, and done with its start, which takes all of a small machine.
 fn open_page(agent: &TestAgent) -> Child {
-    Command::new("chromium")
+    let page = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"])
         .arg(format!("--user-data-dir={}", agent.folder.path().join("browser").display()))
         .arg(format!("http://{}/", agent.operators))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("chromium is installed")
+        .expect("chromium is installed");
+    thread::sleep(Duration::from_secs(5));
+    page
 }
