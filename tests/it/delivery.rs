@@ -45,10 +45,18 @@ fn one_command_over_mqtt_and_rest_has_one_effect_also_after_a_kill() {
     let again = agent.post("/api/v1/commands", &request);
     assert_eq!(again.json()["replayed"], true);
     broker.publish("bootline/v1/st-test/cmd/project/create", &request.to_string());
-    assert_eq!(replies.next()["replayed"], true);
+    // What the kill left unacknowledged, request or reply, comes once more: the answer is the same.
+    let reply_that = |is_it: &dyn Fn(&Value) -> bool| loop {
+        let reply = replies.next();
+        if is_it(&reply) {
+            return reply;
+        }
+        assert_eq!(reply["result"], first["result"], "{reply}");
+    };
+    reply_that(&|reply| reply["replayed"] == true);
     request["params"]["name"] = json!("Other");
     broker.publish("bootline/v1/st-test/cmd/project/create", &request.to_string());
-    let other = replies.next();
+    let other = reply_that(&|reply| reply["status"] != "succeeded");
     assert_eq!((&other["code"], &other["error"]["code"]), (&json!(422), &json!("idempotency_mismatch")));
     let created = agent.events().iter().filter(|event| event["type"] == "io.bootline.project.created.v1").count();
     assert_eq!(created, 1);
