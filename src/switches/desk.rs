@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::core::device::Mac;
 use crate::core::observation::{Input, Located, Observation, PowerDone};
@@ -107,11 +108,17 @@ impl Desk {
     }
 
     /// Switches power as it was asked for, and says what came of it.
-    pub async fn power(&self, wanted: PowerWanted, late: bool) {
+    pub async fn power(&self, wanted: PowerWanted, when: When, stop: &CancellationToken) {
         let PowerWanted { slot, action, port, by } = wanted;
-        let fault = match late {
-            true => Some("the request waited too long and was not carried out".to_owned()),
-            false => self.switch_power(action, &port).await.err(),
+        let action = match (when, action) {
+            // Its port may be without power since the station ended.
+            (When::Left | When::LeftLong, PowerAction::Cycle) => PowerAction::On,
+            _ => action,
+        };
+        let fault = match when {
+            When::LeftLong if action == PowerAction::On => self.switch_power(action, &port, stop).await.err(),
+            When::Late | When::LeftLong => Some("the request waited too long and was not carried out".to_owned()),
+            When::Now | When::Left => self.switch_power(action, &port, stop).await.err(),
         };
         if let Some(fault) = &fault {
             tracing::warn!(%slot, ?action, fault, "power was not switched");
@@ -119,7 +126,12 @@ impl Desk {
         self.tell(Observation::PowerDone(PowerDone { slot, action, by, fault })).await;
     }
 
-    async fn switch_power(&self, action: PowerAction, wanted: &SwitchPort) -> Result<(), String> {
+    async fn switch_power(
+        &self,
+        action: PowerAction,
+        wanted: &SwitchPort,
+        stop: &CancellationToken,
+    ) -> Result<(), String> {
         let switch = self.settings.switches.iter().find(|switch| switch.name == wanted.switch);
         let switch = switch.ok_or_else(|| format!("there is no switch {} in the configuration", wanted.switch))?;
         let Some((power, access)) = &switch.power else {
@@ -129,7 +141,10 @@ impl Desk {
         let _permit = gate.acquire().await.map_err(|_| "the station stops".to_owned())?;
         let mut client = Client::new(access.clone());
         let told = match self.may_switch(switch, wanted, &mut client).await {
-            Ok(port) => self.turn(*power, action, &port, &mut client).await.map_err(Trouble::Switch),
+            Ok(port) => {
+                let pause = self.pause(stop);
+                turn(*power, action, &port, &mut client, pause).await.map_err(Trouble::Switch)
+            }
             Err(trouble) => Err(trouble),
         };
         if let Err(Trouble::Switch(fault)) = &told {
@@ -148,17 +163,12 @@ impl Desk {
         }
     }
 
-    async fn turn(&self, power: Power, action: PowerAction, port: &Port, client: &mut Client) -> Result<(), Fault> {
-        if action != PowerAction::On {
-            power::switch(client, power, port, false).await?;
+    /// Between off and on; a station that stops does not wait.
+    async fn pause(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = sleep(self.settings.pause) => {}
+            () = stop.cancelled() => {}
         }
-        if action == PowerAction::Cycle {
-            sleep(self.settings.pause).await;
-        }
-        if action != PowerAction::Off {
-            power::switch(client, power, port, true).await?;
-        }
-        Ok(())
     }
 
     /// A port that was seen has its number; one that only the configuration names is looked for by its word.
@@ -190,6 +200,37 @@ impl Desk {
             tracing::debug!(%error, "what a switch has told is not recorded");
         }
     }
+}
+
+async fn turn(
+    power: Power,
+    action: PowerAction,
+    port: &Port,
+    client: &mut Client,
+    pause: impl Future<Output = ()>,
+) -> Result<(), Fault> {
+    if action != PowerAction::On {
+        power::switch(client, power, port, false).await?;
+    }
+    if action == PowerAction::Cycle {
+        pause.await;
+    }
+    if action != PowerAction::Off {
+        power::switch(client, power, port, true).await?;
+    }
+    Ok(())
+}
+
+/// When power was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Now,
+    /// Too long ago to do it now.
+    Late,
+    /// In an earlier life of the station, which ended before it was done.
+    Left,
+    /// The same, and long ago.
+    LeftLong,
 }
 
 /// Why power was not switched.

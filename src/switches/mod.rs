@@ -6,24 +6,29 @@ mod desk;
 pub mod lookup;
 mod oid;
 pub mod power;
+mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::core::device::Mac;
 use crate::core::observation::{Input, Observation};
 use crate::core::slot::{PowerAction, SlotName, SwitchPort};
 use crate::core::time::Timestamp;
-use crate::ledger::{Ledger, Recorded, SubmitError};
+use crate::ledger::{EventFilter, Ledger, Recorded, SubmitError};
 use crate::switches::client::Access;
-use crate::switches::desk::Desk;
+use crate::switches::desk::{Desk, When};
 use crate::switches::power::Power;
+use crate::switches::queue::Queue;
 
 pub use crate::switches::desk::{greet, survey};
 
@@ -35,6 +40,10 @@ const UNSAVED: u64 = 256;
 const STALE: Duration = Duration::from_secs(60);
 /// Questions under way at the same time; more devices wait their turn.
 const AT_ONCE: usize = 64;
+/// When the station stops, ports that are without power in the middle of a cycle get it back in this time.
+const FINISH: Duration = Duration::from_secs(5);
+/// Events read at once.
+const PAGE: u32 = 500;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -74,6 +83,11 @@ struct Seen {
 }
 
 #[derive(Deserialize)]
+struct Place {
+    slot: SlotName,
+}
+
+#[derive(Clone, Deserialize)]
 struct PowerWanted {
     slot: SlotName,
     action: PowerAction,
@@ -97,7 +111,10 @@ impl Switches {
         if saved == 0 {
             // Switches that are new to an old station are not asked for its past.
             saved = self.ledger.newest();
+            self.save(saved).await.map_err(Fault::Ledger)?;
         }
+        let mut power = Queue::new(Arc::clone(&self.desk), stop.clone());
+        let began = self.resume(saved, &mut power).await.map_err(Fault::Ledger)?;
         let mut seen = saved;
         let mut journal = self.ledger.follow(saved);
         let mut work = JoinSet::new();
@@ -106,21 +123,66 @@ impl Switches {
                 () = stop.cancelled() => break,
                 page = journal.next() => page.map_err(Fault::Ledger)?,
                 Some(_) = work.join_next() => continue,
+                true = power.next() => continue,
             };
-            let mut done = false;
             for event in &page {
-                done |= self.heed(event, &mut work).await;
+                match event.name.as_str() {
+                    "device.discovered" => self.locate(event, &mut work).await,
+                    "slot.power.requested" if event.seq > began => self.switch_power(event, &mut power).await,
+                    _ => {}
+                }
                 seen = event.seq;
             }
-            if done || seen - saved >= UNSAVED {
-                self.save(seen).await.map_err(Fault::Ledger)?;
-                saved = seen;
+            let done = power.done_up_to(seen);
+            if done >= saved + UNSAVED {
+                self.save(done).await.map_err(Fault::Ledger)?;
+                saved = done;
             }
         }
         work.shutdown().await;
+        if timeout(FINISH, power.finish()).await.is_err() {
+            tracing::warn!("power of some ports is not as it should be; the next start sees to it");
+        }
         // If this does not get through, a few events are read again at the next start.
-        let _ = self.save(seen).await;
+        let _ = self.save(power.done_up_to(seen)).await;
         Ok(())
+    }
+
+    /// What an earlier life of the station was asked for and has not finished; where in the journal this life begins.
+    async fn resume(&self, saved: u64, power: &mut Queue) -> Result<u64, SubmitError> {
+        let (mut read, mut began) = (saved, saved);
+        let mut open: BTreeMap<SlotName, (u64, PowerWanted, When)> = BTreeMap::new();
+        let mut left = Vec::new();
+        loop {
+            let page =
+                self.ledger.find_events(EventFilter { after: read, limit: PAGE, ..EventFilter::default() }).await?;
+            let Some(last) = page.last() else { break };
+            read = last.seq;
+            for event in &page {
+                match event.name.as_str() {
+                    "station.started" => {
+                        began = event.seq;
+                        left = open.values().cloned().collect();
+                    }
+                    "slot.power.requested" => {
+                        if let Some(wanted) = told::<PowerWanted>(event) {
+                            let when = if self.is_late(event) { When::LeftLong } else { When::Left };
+                            open.insert(wanted.slot.clone(), (event.seq, wanted, when));
+                        }
+                    }
+                    "slot.powered" | "slot.power.failed" => {
+                        if let Some(Place { slot }) = told(event) {
+                            open.remove(&slot);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for (seq, wanted, when) in left {
+            power.begin(seq, wanted, when).await;
+        }
+        Ok(began)
     }
 
     async fn save(&self, seq: u64) -> Result<(), SubmitError> {
@@ -128,30 +190,31 @@ impl Switches {
         self.ledger.submit(Input::Observed(place)).await.map(drop)
     }
 
-    /// Was there something that must not be done twice?
-    async fn heed(&self, event: &Recorded, work: &mut JoinSet<()>) -> bool {
+    async fn locate(&self, event: &Recorded, work: &mut JoinSet<()>) {
         while work.len() >= AT_ONCE {
             work.join_next().await;
         }
-        let desk = Arc::clone(&self.desk);
-        match event.name.as_str() {
-            "device.discovered" => {
-                if let Ok(Told { data: Seen { mac } }) = serde_json::from_slice(&event.body) {
-                    work.spawn(async move { desk.locate(mac).await });
-                }
-                false
-            }
-            "slot.power.requested" => {
-                let Ok(Told { data: wanted }) = serde_json::from_slice::<Told<PowerWanted>>(&event.body) else {
-                    return false;
-                };
-                let late = self.ledger.now().since(told_at(event)) > STALE;
-                work.spawn(async move { desk.power(wanted, late).await });
-                true
-            }
-            _ => false,
+        if let Some(Seen { mac }) = told(event) {
+            let desk = Arc::clone(&self.desk);
+            work.spawn(async move { desk.locate(mac).await });
         }
     }
+
+    async fn switch_power(&self, event: &Recorded, power: &mut Queue) {
+        if let Some(wanted) = told(event) {
+            let when = if self.is_late(event) { When::Late } else { When::Now };
+            power.begin(event.seq, wanted, when).await;
+        }
+    }
+
+    fn is_late(&self, event: &Recorded) -> bool {
+        self.ledger.now().since(told_at(event)) > STALE
+    }
+}
+
+/// What an event says, as far as it matters here.
+fn told<T: DeserializeOwned>(event: &Recorded) -> Option<T> {
+    serde_json::from_slice::<Told<T>>(&event.body).ok().map(|told| told.data)
 }
 
 fn told_at(event: &Recorded) -> Timestamp {

@@ -242,6 +242,58 @@ fn a_device_that_does_not_come_back_is_given_power_anew_twice_also_over_a_restar
     agent.finish();
 }
 
+/// Asks for power of bench-3.
+fn ask(agent: &TestAgent, action: &str) {
+    let answer = agent.post("/api/v1/slots/bench-3/power", &json!({"action": action}));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+}
+
+/// What was done with power, in its order.
+fn done(agent: &TestAgent) -> Vec<Value> {
+    let events = agent.events();
+    let powered = events.iter().filter(|event| event["type"] == "io.bootline.slot.powered.v1");
+    powered.map(|event| event["data"]["action"].clone()).collect()
+}
+
+#[test]
+fn a_port_does_not_stay_without_power_when_the_station_ends_in_the_middle_of_a_cycle() {
+    let switch = Switch::start();
+    let named = "slots:\n  - {name: bench-3, switch: sw1, port: 'bench 3'}\npower: {pause: 1h}";
+    let mut agent = agent(&format!("switches:\n  {}\n{named}", switch.entry()));
+    ask(&agent, "cycle");
+    await_event(&agent, "slot.power.requested");
+    agent.kill();
+    agent.restart();
+    await_count(&agent, "slot.powered", 1);
+    assert_eq!(done(&agent), ["on"], "the rest of it");
+    // One that stops does not wait for the end of the pause.
+    ask(&agent, "cycle");
+    await_count(&agent, "slot.power.requested", 2);
+    assert!(agent.stop().success());
+    agent.restart();
+    await_count(&agent, "slot.powered", 2);
+    ask(&agent, "off");
+    await_count(&agent, "slot.powered", 3);
+    let actions = done(&agent);
+    assert!(actions == ["on", "cycle", "off"] || actions == ["on", "on", "off"], "each is done once: {actions:?}");
+    agent.finish();
+}
+
+#[test]
+fn power_of_a_place_is_switched_in_the_order_in_which_it_was_asked_for() {
+    let switch = Switch::start();
+    let named = "slots:\n  - {name: bench-3, switch: sw1, port: 'bench 3'}\npower: {pause: 1s}";
+    let agent = agent(&format!("switches:\n  {}\n{named}", switch.entry()));
+    for action in ["cycle", "off", "on", "off"] {
+        ask(&agent, action);
+    }
+    await_count(&agent, "slot.powered", 4);
+    assert_eq!(done(&agent), ["cycle", "off", "on", "off"]);
+    let slots = agent.get("/api/v1/slots").json();
+    assert_eq!(slots["slots"][0]["power"], "off", "{slots}");
+    agent.finish();
+}
+
 #[test]
 fn a_device_without_a_script_is_shown_by_its_port() {
     let switch = Switch::start();
