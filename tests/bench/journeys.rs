@@ -91,7 +91,7 @@ fn drive(agent: SocketAddr, devices: Range<u32>, at_once: u32, pause: Duration, 
             let board = FakeBoard::new(agent, n);
             let begun = Instant::now();
             let last = |mac: &str| {
-                thread::sleep(pause);
+                thread::park_timeout(pause);
                 reported.left.lock().unwrap().insert(mac.to_owned(), Instant::now());
             };
             let answer = board.provision_telling(SIZE, last).unwrap();

@@ -94,7 +94,9 @@ fn work(station: SocketAddr, n: u32, first: Instant, seconds: u32) -> Vec<Durati
 }
 
 fn until(moment: Instant) {
-    thread::sleep(moment.saturating_duration_since(Instant::now()));
+    while Instant::now() < moment {
+        thread::park_timeout(moment.saturating_duration_since(Instant::now()));
+    }
 }
 
 /// Each as the page does: events, and how far the devices are.
@@ -122,6 +124,6 @@ fn open_page(agent: &TestAgent) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("chromium is installed");
-    thread::sleep(Duration::from_secs(5));
+    until(Instant::now() + Duration::from_secs(5));
     page
 }
