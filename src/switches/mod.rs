@@ -10,7 +10,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,8 +151,9 @@ impl Switches {
     /// What an earlier life of the station was asked for and has not finished; where in the journal this life begins.
     async fn resume(&self, saved: u64, power: &mut Queue) -> Result<u64, SubmitError> {
         let (mut read, mut began) = (saved, saved);
-        let mut open: BTreeMap<SlotName, (u64, PowerWanted, When)> = BTreeMap::new();
-        let mut left = Vec::new();
+        // For one place they end in the order in which they were asked for.
+        let mut open: HashMap<SlotName, VecDeque<(u64, PowerWanted, When)>> = HashMap::new();
+        let mut left: Vec<(u64, PowerWanted, When)> = Vec::new();
         loop {
             let page =
                 self.ledger.find_events(EventFilter { after: read, limit: PAGE, ..EventFilter::default() }).await?;
@@ -162,23 +163,24 @@ impl Switches {
                 match event.name.as_str() {
                     "station.started" => {
                         began = event.seq;
-                        left = open.values().cloned().collect();
+                        left = open.values().flatten().cloned().collect();
                     }
                     "slot.power.requested" => {
                         if let Some(wanted) = told::<PowerWanted>(event) {
                             let when = if self.is_late(event) { When::LeftLong } else { When::Left };
-                            open.insert(wanted.slot.clone(), (event.seq, wanted, when));
+                            open.entry(wanted.slot.clone()).or_default().push_back((event.seq, wanted, when));
                         }
                     }
                     "slot.powered" | "slot.power.failed" => {
                         if let Some(Place { slot }) = told(event) {
-                            open.remove(&slot);
+                            open.get_mut(&slot).and_then(VecDeque::pop_front);
                         }
                     }
                     _ => {}
                 }
             }
         }
+        left.sort_unstable_by_key(|(seq, ..)| *seq);
         for (seq, wanted, when) in left {
             power.begin(seq, wanted, when).await;
         }

@@ -261,21 +261,24 @@ fn a_port_does_not_stay_without_power_when_the_station_ends_in_the_middle_of_a_c
     let named = "slots:\n  - {name: bench-3, switch: sw1, port: 'bench 3'}\npower: {pause: 1h}";
     let mut agent = agent(&format!("switches:\n  {}\n{named}", switch.entry()));
     ask(&agent, "cycle");
-    await_event(&agent, "slot.power.requested");
+    // It waits for the end of the cycle.
+    ask(&agent, "off");
+    await_count(&agent, "slot.power.requested", 2);
     agent.kill();
     agent.restart();
-    await_count(&agent, "slot.powered", 1);
-    assert_eq!(done(&agent), ["on"], "the rest of it");
+    await_count(&agent, "slot.powered", 2);
+    assert_eq!(done(&agent), ["on", "off"], "the rest of the cycle, and then what came after it");
     // One that stops does not wait for the end of the pause.
     ask(&agent, "cycle");
-    await_count(&agent, "slot.power.requested", 2);
+    await_count(&agent, "slot.power.requested", 3);
     assert!(agent.stop().success());
     agent.restart();
-    await_count(&agent, "slot.powered", 2);
-    ask(&agent, "off");
     await_count(&agent, "slot.powered", 3);
+    ask(&agent, "off");
+    await_count(&agent, "slot.powered", 4);
     let actions = done(&agent);
-    assert!(actions == ["on", "cycle", "off"] || actions == ["on", "on", "off"], "each is done once: {actions:?}");
+    let whole = actions == ["on", "off", "cycle", "off"];
+    assert!(whole || actions == ["on", "off", "on", "off"], "each is done once: {actions:?}");
     agent.finish();
 }
 
