@@ -13,7 +13,7 @@
 //! 4  dhcp/ tftp/ netconsole/ bus/ images/ firmware/ switches/ labels/ metrics.rs     adapters: translate, never decide
 //! 3  ledger/                     the neck: submit, follow, read; one thread holds the pen
 //! 2  store/  script/  bootfiles/  paper (SQLite) · pure text (a session -> sh) · a name -> a boot file
-//! 1  core/                       pure: values, decide, apply              telemetry.rs
+//! 1  core/                       pure: values, decide, apply              telemetry.rs  trust.rs
 //! ```
 //!
 //! # Where to start reading
@@ -44,5 +44,6 @@ mod store;
 mod switches;
 mod telemetry;
 mod tftp;
+mod trust;
 
 pub use crate::cli::main;

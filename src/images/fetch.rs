@@ -15,8 +15,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use crate::core::job::{ImageUrl, Job};
@@ -27,6 +26,7 @@ use crate::images::ingest::refusal_of;
 use crate::images::partial::{Label, Partial};
 use crate::images::survey::MAX_RAW;
 use crate::images::{CHUNKS, Images};
+use crate::trust;
 
 const REDIRECTS: usize = 5;
 const CONNECT: Duration = Duration::from_secs(15);
@@ -174,7 +174,7 @@ async fn send(url: &Url, label: &Label) -> Result<Response<Incoming>, Broken> {
     let request = request(url, &host, label)?;
     if url.scheme() == "https" {
         let name = ServerName::try_from(bare).map_err(again)?;
-        let stream = timeout(CONNECT, connector()?.connect(name, stream))
+        let stream = timeout(CONNECT, trust::connector(None).map_err(again)?.connect(name, stream))
             .await
             .map_err(|_| again("no TLS in time"))?
             .map_err(|error| untrusted(&host, error))?;
@@ -196,19 +196,6 @@ fn untrusted(host: &str, error: std::io::Error) -> Broken {
         }
         _ => again(error),
     }
-}
-
-/// Trusts whom the system trusts, or the file or folder that `SSL_CERT_FILE` and `SSL_CERT_DIR` name in its place.
-fn connector() -> Result<TlsConnector, Broken> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(again)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn request(url: &Url, host: &str, label: &Label) -> Result<Request<Empty<Bytes>>, Broken> {

@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("telemetry", &[]),
+    // Whose certificates are good, for everyone who calls by TLS.
+    ("trust", &[]),
     ("script", &["core"]),
     ("store", &["core"]),
     // Files and names, no protocol: tftp and http serve the same ones, cli checks and imports them.
     ("bootfiles", &["core"]),
     ("ledger", &["core", "store"]),
-    ("images", &["core", "ledger"]),
+    ("images", &["core", "ledger", "trust"]),
     ("firmware", &["core", "ledger"]),
     ("dhcp", &["core", "ledger"]),
     ("tftp", &["core", "ledger", "bootfiles"]),
     ("netconsole", &["core", "ledger"]),
     ("switches", &["core", "ledger"]),
-    ("labels", &["core", "ledger"]),
+    ("labels", &["core", "ledger", "trust"]),
     ("bus", &["core", "ledger"]),
     ("metrics", &["core", "ledger"]),
     ("http", &["core", "ledger", "bootfiles", "images", "firmware", "script", "metrics"]),
@@ -50,7 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     // What is published of the types: of the core, the envelope of the ledger, the states of the bus.
     ("schema", &["core", "ledger", "bus"]),
-    ("cli", &["app", "config", "simulator", "schema", "bootfiles", "core", "telemetry"]),
+    ("cli", &["app", "config", "simulator", "schema", "bootfiles", "core", "telemetry", "trust"]),
     // Doors for random bytes, on the roof because every parser has one; of the drivers only the pure files.
     ("fuzz", &["core", "bootfiles", "dhcp", "tftp", "netconsole"]),
     // The roof: main.rs calls one function of lib.rs, which names the rooms.

@@ -18,7 +18,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use crate::cli::exit;
-use crate::cli::remote::{Station, tls};
+use crate::cli::remote::Station;
+use crate::trust;
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -167,7 +168,8 @@ impl Client {
             connected.map_err(|_| at("no connection in time".to_owned()))?.map_err(|error| at(error.to_string()))?;
         if self.url.scheme() == "https" {
             let name = ServerName::try_from(bare).map_err(|error| at(error.to_string()))?;
-            let stream = tls::connector(self.ca.as_deref())?
+            let stream = trust::connector(self.ca.as_deref())
+                .map_err(Trouble::Here)?
                 .connect(name, stream)
                 .await
                 .map_err(|error| at(error.to_string()))?;

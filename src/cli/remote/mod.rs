@@ -8,7 +8,6 @@ mod sessions;
 mod shelf;
 mod show;
 mod station;
-mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
